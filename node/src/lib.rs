@@ -1,0 +1,5 @@
+//! The sans-IO server: Redis protocol bytes in, bytes out, over `paxos-core`.
+
+mod node;
+
+pub use node::{ClientId, Input, LogReadId, Output};
