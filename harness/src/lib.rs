@@ -1,1 +1,3 @@
-//! x
+//! Launches, loads, checks and measures clusters of real nodes; the rooms behind the binary `paxos`.
+
+pub mod client;
