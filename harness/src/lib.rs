@@ -1,3 +1,4 @@
 //! Launches, loads, checks and measures clusters of real nodes; the rooms behind the binary `paxos`.
 
 pub mod client;
+pub mod load;
