@@ -1,0 +1,3 @@
+//! What the fuzz targets run, so that ordinary tests can replay their corpus.
+
+pub mod steps;

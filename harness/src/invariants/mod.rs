@@ -1,0 +1,377 @@
+//! The judge of simulated worlds: the invariants of Multi-Paxos, checked on every fact from ghost state that is
+//! kept outside the code under test.
+//!
+//! What is chosen is computed here, from durable votes alone (Lamport, "Paxos Made Simple": an entry is chosen when
+//! a quorum accepted it under one ballot); what replicas believe is then compared with that.
+
+mod image;
+mod outcomes;
+mod slots;
+
+use std::collections::BTreeMap;
+
+use paxos_core::{Ballot, Body, Boot, FenceReason, Membership, Message, NodeId, Record, Role, Slot};
+use transport_sim::{Fact, Moment, Observer, Violation};
+
+use image::Image;
+use outcomes::Outcomes;
+use slots::Slots;
+
+/// How much was looked at, so that a silent judge can be told from an absent one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Slots chosen.
+    pub chosen: u64,
+    /// No-ops among them.
+    pub noops: u64,
+    /// Slots chosen under a ballot although a lower one had bids there.
+    pub adopted: u64,
+    /// Votes that became durable.
+    pub votes: u64,
+    /// Messages that left.
+    pub messages: u64,
+    /// Slots applied, all nodes together.
+    pub applied: u64,
+    /// Ballots that a replica led with.
+    pub ballots_led: u64,
+    /// Proposals applied with their tag.
+    pub outcomes_applied: u64,
+    /// Proposals in doubt.
+    pub outcomes_in_doubt: u64,
+    /// Proposals refused.
+    pub outcomes_refused: u64,
+    /// Reads granted.
+    pub reads: u64,
+}
+
+impl Tally {
+    /// Adds another one's counts.
+    pub fn add(&mut self, other: &Tally) {
+        self.chosen += other.chosen;
+        self.noops += other.noops;
+        self.adopted += other.adopted;
+        self.votes += other.votes;
+        self.messages += other.messages;
+        self.applied += other.applied;
+        self.ballots_led += other.ballots_led;
+        self.outcomes_applied += other.outcomes_applied;
+        self.outcomes_in_doubt += other.outcomes_in_doubt;
+        self.outcomes_refused += other.outcomes_refused;
+        self.reads += other.reads;
+    }
+}
+
+/// All invariants of replicas; see `Observer::see`.
+#[derive(Debug, Default)]
+pub struct Invariants {
+    membership: Option<Membership>,
+    alpha: u64,
+    slots: Slots,
+    nodes: BTreeMap<NodeId, Seen>,
+    /// Which start of its owner used each ballot.
+    ballots: BTreeMap<Ballot, Used>,
+    outcomes: Outcomes,
+    tally: Tally,
+}
+
+/// A ballot in use.
+#[derive(Debug)]
+struct Used {
+    boot: Boot,
+    /// The highest prefix sent under it.
+    prefix: Slot,
+    led: bool,
+}
+
+/// What is known of a node.
+#[derive(Debug)]
+struct Seen {
+    image: Image,
+    boot: Option<Boot>,
+    first_unchosen: Slot,
+    next_to_apply: Slot,
+}
+
+impl Invariants {
+    /// Nothing seen yet.
+    pub fn new() -> Invariants {
+        Invariants::default()
+    }
+
+    /// How much was looked at.
+    pub fn tally(&self) -> Tally {
+        let (chosen, noops, adopted) = self.slots.counts();
+        Tally { chosen, noops, adopted, ..self.tally }
+    }
+
+    /// Every slot below is chosen.
+    pub fn chosen_below(&self) -> Slot {
+        self.slots.chosen_below()
+    }
+
+    /// What is chosen in a slot.
+    pub fn chosen(&self, slot: Slot) -> Option<&paxos_core::Entry> {
+        self.slots.chosen(slot)
+    }
+
+    fn durable(&mut self, node: NodeId, record: &Record) -> Result<(), Violation> {
+        if let (Some(membership), Record::Accepted { ballot, first, entries }) = (&self.membership, record) {
+            let promises = Promises { membership, nodes: &self.nodes };
+            for (offset, entry) in (0u64..).zip(entries.iter()) {
+                self.slots.bid(first.plus(offset), *ballot, entry, &promises, &mut self.outcomes)?;
+                self.slots.vote(first.plus(offset), *ballot, node, membership)?;
+                self.tally.votes += 1;
+            }
+        }
+        match self.nodes.get_mut(&node) {
+            Some(seen) => seen.image.record(node, record, &self.slots),
+            None => {
+                Err(Violation::new("formatted-first", format!("{node:?} wrote {record:?} before it was formatted")))
+            }
+        }
+    }
+
+    fn sent(&mut self, node: NodeId, message: &Message) -> Result<(), Violation> {
+        self.tally.messages += 1;
+        let header = &message.header;
+        let Some(seen) = self.nodes.get(&node) else {
+            return Err(Violation::new("formatted-first", format!("{node:?} speaks before it was formatted")));
+        };
+        if header.from != node || Some(header.boot) != seen.boot {
+            return Err(Violation::new("speaks-for-itself", format!("{node:?} of {:?} sent {header:?}", seen.boot)));
+        }
+        let image = &seen.image;
+        match &message.body {
+            Body::Prepare(prepare) => {
+                image.testifies(node, "Prepare", Some(prepare.ballot), None)?;
+                self.slots.all_chosen_below(prepare.from, "a Prepare's start")?;
+                self.uses(node, header.boot, prepare.ballot, None)
+            }
+            Body::Promise(promise) => {
+                image.testifies(node, "Promise", Some(promise.ballot), Some(promise.first_unchosen))?;
+                let voter = self.membership.as_ref().and_then(|membership| membership.voter(node));
+                match voter {
+                    Some(voter) => self.slots.promise_is_whole(node, voter, promise),
+                    None => Err(Violation::new("only-voters-promise", format!("{node:?} promised"))),
+                }
+            }
+            Body::Refused(refused) if refused.promised <= refused.ballot => {
+                Err(Violation::new("refusal-has-reason", format!("{node:?}: {refused:?}")))
+            }
+            Body::Refused(_) | Body::Fetch(_) => Ok(()),
+            Body::Accept(accept) => {
+                self.uses(node, header.boot, accept.ballot, Some(accept.prefix))?;
+                let Some(membership) = &self.membership else { return Ok(()) };
+                let promises = Promises { membership, nodes: &self.nodes };
+                for (offset, entry) in (0u64..).zip(accept.entries.iter()) {
+                    self.slots.bid(accept.first.plus(offset), accept.ballot, entry, &promises, &mut self.outcomes)?;
+                }
+                let end = accept.first.plus(accept.entries.len() as u64);
+                self.slots.all_chosen_below(end.minus(self.alpha), "an Accept's window (alpha)")
+            }
+            Body::Accepted(accepted) => {
+                image.testifies(node, "Accepted", Some(accepted.ballot), Some(accepted.first_unchosen))?;
+                let voter = self.membership.as_ref().and_then(|membership| membership.voter(node));
+                let Some(voter) = voter else {
+                    return Err(Violation::new("only-voters-vote", format!("{node:?} voted")));
+                };
+                accepted.slots.iter().try_for_each(|slot| {
+                    if self.slots.voted(slot, accepted.ballot, voter) {
+                        return Ok(());
+                    }
+                    let known = self.slots.bid_entry(slot, accepted.ballot);
+                    if known.is_some() && known == image.chosen(slot) {
+                        return Ok(());
+                    }
+                    let why = format!(
+                        "{node:?} sent {accepted:?}; its disk has no such vote in slot {slot}: {}",
+                        image.at(slot)
+                    );
+                    Err(Violation::new("durable-before-send", why))
+                })
+            }
+            Body::Success(success) => (0u64..)
+                .zip(success.entries.iter())
+                .try_for_each(|(offset, entry)| self.slots.is_chosen(success.first.plus(offset), entry, "a Success")),
+            Body::SuccessReply(reply) => image.testifies(node, "SuccessReply", None, Some(reply.first_unchosen)),
+            Body::Heartbeat(heartbeat) => {
+                image.testifies(node, "Heartbeat", None, Some(heartbeat.first_unchosen))?;
+                self.slots.all_chosen_below(heartbeat.prefix, "a Heartbeat's prefix")?;
+                match heartbeat.leading {
+                    Some(ballot) => self.uses(node, header.boot, ballot, Some(heartbeat.prefix)),
+                    None => Ok(()),
+                }
+            }
+            Body::HandOver(hand_over) => self.uses(node, header.boot, hand_over.ballot, Some(hand_over.prefix)),
+        }
+    }
+
+    /// A ballot has one owner, in one boot; its prefix holds only chosen slots and never goes down (rule 7).
+    fn uses(&mut self, node: NodeId, boot: Boot, ballot: Ballot, prefix: Option<Slot>) -> Result<(), Violation> {
+        if ballot.node != node {
+            return Err(Violation::new("one-owner-per-ballot", format!("{node:?} uses {ballot:?}")));
+        }
+        let used = self.ballots.entry(ballot).or_insert(Used { boot, prefix: Slot::FIRST, led: false });
+        if used.boot != boot {
+            let why = format!("{node:?} used {ballot:?} in {:?} and again in {boot:?}", used.boot);
+            return Err(Violation::new("ballot-never-reused", why));
+        }
+        let Some(prefix) = prefix else { return Ok(()) };
+        if prefix < used.prefix {
+            let why = format!("{ballot:?} sent prefix {} and then {prefix}", used.prefix);
+            return Err(Violation::new("prefix-never-falls", why));
+        }
+        used.prefix = prefix;
+        self.slots.all_chosen_below(prefix, "a leader's prefix")
+    }
+}
+
+/// What is durably promised, for judging whether a bid is safe.
+struct Promises<'a> {
+    membership: &'a Membership,
+    nodes: &'a BTreeMap<NodeId, Seen>,
+}
+
+impl Promises<'_> {
+    /// The voters for whom this holds of their durable promise.
+    fn voters(&self, holds: impl Fn(Option<Ballot>) -> bool) -> paxos_core::VoterSet {
+        let mut voters = paxos_core::VoterSet::EMPTY;
+        for member in self.membership.voters() {
+            let promised = self.nodes.get(&member.node).and_then(|seen| seen.image.promised());
+            if holds(promised)
+                && let Some(voter) = self.membership.voter(member.node)
+            {
+                voters = voters.with(voter);
+            }
+        }
+        voters
+    }
+}
+
+impl Observer for Invariants {
+    fn see(&mut self, moment: Moment, fact: &Fact<'_>) -> Result<(), Violation> {
+        let node = moment.node;
+        match fact {
+            Fact::Formatted(formatted) => {
+                let genesis = &formatted.genesis;
+                self.membership = Some(genesis.membership().clone());
+                self.alpha = genesis.alpha();
+                let image = Image::default();
+                let seen = Seen { image, boot: None, first_unchosen: Slot::FIRST, next_to_apply: Slot::FIRST };
+                self.nodes.insert(node, seen);
+                Ok(())
+            }
+            Fact::Durable(record) => self.durable(node, record),
+            Fact::Sent { message, .. } => self.sent(node, message),
+            Fact::Started { boot } => self.with(node, |seen| {
+                let last = seen.boot.replace(*boot);
+                if last.is_some_and(|last| last.counter >= boot.counter) {
+                    return Err(Violation::new("boots-count-up", format!("{node:?}: {boot:?} after {last:?}")));
+                }
+                Ok(())
+            }),
+            Fact::Recovered { replica } => self.with(node, |seen| {
+                seen.first_unchosen = replica.first_unchosen();
+                seen.next_to_apply = Slot::FIRST;
+                seen.image.recovered(node, replica)
+            }),
+            Fact::Crashed => {
+                self.outcomes.crashed(node);
+                Ok(())
+            }
+            Fact::Applied { slot, entry, tag } => {
+                self.tally.applied += 1;
+                self.slots.is_chosen(*slot, entry, "an applied entry")?;
+                self.with(node, |seen| {
+                    if *slot != seen.next_to_apply {
+                        let why = format!("{node:?} applied {slot}; next is {}", seen.next_to_apply);
+                        return Err(Violation::new("apply-in-order", why));
+                    }
+                    seen.next_to_apply = slot.next();
+                    Ok(())
+                })?;
+                self.tally.outcomes_applied += u64::from(tag.is_some());
+                self.outcomes.applied(node, *slot, entry, *tag)
+            }
+            Fact::Proposed { tag, command } => self.outcomes.proposed(node, *tag, command),
+            Fact::Refused { tag, .. } => {
+                self.tally.outcomes_refused += 1;
+                self.outcomes.refused(node, *tag)
+            }
+            Fact::InDoubt { tag } => {
+                self.tally.outcomes_in_doubt += 1;
+                self.outcomes.ended(node, *tag)
+            }
+            Fact::ReadAsked { tag } => self.outcomes.read(node, *tag),
+            Fact::ReadReady { tag, slot } => {
+                self.tally.reads += 1;
+                self.slots.all_chosen_below(*slot, "a read point")?;
+                self.with(node, |seen| {
+                    if seen.next_to_apply < *slot {
+                        let why = format!("{node:?} reads at {slot}, has applied below {}", seen.next_to_apply);
+                        return Err(Violation::new("read-after-apply", why));
+                    }
+                    Ok(())
+                })?;
+                self.outcomes.read_ready(node, *tag, *slot)
+            }
+            Fact::ReadFailed { tag, .. } => self.outcomes.ended(node, *tag),
+            Fact::Role { role, ballot } => match (role, ballot) {
+                (Role::Leading { .. }, Some(ballot)) => {
+                    let boot = self.nodes.get(&node).and_then(|seen| seen.boot);
+                    let Some(boot) = boot else { return Ok(()) };
+                    self.uses(node, boot, *ballot, None)?;
+                    if let Some(used) = self.ballots.get_mut(ballot) {
+                        self.tally.ballots_led += u64::from(!used.led);
+                        used.led = true;
+                    }
+                    Ok(())
+                }
+                (Role::Leading { .. }, None) => {
+                    Err(Violation::new("leads-with-a-ballot", format!("{node:?} leads without a ballot")))
+                }
+                (Role::Following | Role::Preparing, _) => Ok(()),
+            },
+            Fact::Fenced { reason } => match reason {
+                FenceReason::PersistFailed => {
+                    self.outcomes.crashed(node);
+                    Ok(())
+                }
+                FenceReason::ChosenTwice(_) | FenceReason::LogUnreadable(_) | FenceReason::Bug(_) => {
+                    Err(Violation::new("never-fenced", format!("{node:?}: {reason}")))
+                }
+            },
+            Fact::Stepped { replica, outputs } => {
+                /// A step sends at most a few messages to each peer and a window of applied slots; far above that
+                /// something is unbounded.
+                const OUTPUTS_MAX: usize = 200_000;
+                if *outputs > OUTPUTS_MAX {
+                    return Err(Violation::new("bounded-outputs", format!("{outputs} in one step of {node:?}")));
+                }
+                let first_unchosen = replica.first_unchosen();
+                let before = self.nodes.get(&node).map(|seen| seen.first_unchosen);
+                if before == Some(first_unchosen) {
+                    return Ok(());
+                }
+                self.slots.all_chosen_below(first_unchosen, "a replica's first_unchosen")?;
+                self.with(node, |seen| {
+                    if first_unchosen < seen.first_unchosen {
+                        let why = format!("{node:?}: {} after {}", first_unchosen, seen.first_unchosen);
+                        return Err(Violation::new("first-unchosen-never-falls", why));
+                    }
+                    seen.first_unchosen = first_unchosen;
+                    Ok(())
+                })
+            }
+        }
+    }
+}
+
+impl Invariants {
+    fn with(&mut self, node: NodeId, look: impl FnOnce(&mut Seen) -> Result<(), Violation>) -> Result<(), Violation> {
+        match self.nodes.get_mut(&node) {
+            Some(seen) => look(seen),
+            None => Err(Violation::new("formatted-first", format!("{node:?} was never formatted"))),
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Seeds of bare replicas: a random schedule each.
+
+use paxos_core::{ElectionPolicy, Instant};
+use transport_sim::{Bare, Concern, Rng, Schedule, Trace};
+
+use super::Outcome;
+use crate::invariants::Invariants;
+
+/// Runs the schedule of a seed.
+pub fn run(seed: u64, election: ElectionPolicy, steps: Option<u64>, trace: Trace) -> Outcome {
+    let moves = Rng::new(seed, Concern::Workload).log_uniform(100, 4_000) as usize;
+    let schedule = Schedule::random(seed, election, moves);
+    let started = Instant::from_us(1_000_000);
+    let mut outcome =
+        Outcome { seed, steps: 0, simulated_us: 0, hash: trace.hash(), tally: Default::default(), violation: None };
+    let mut bare = match Bare::new(&schedule, Invariants::new(), trace) {
+        Ok(bare) => bare,
+        Err(violation) => return Outcome { violation: Some(violation), ..outcome },
+    };
+    let limit = steps.unwrap_or(u64::MAX);
+    for step in &schedule.moves {
+        if bare.steps() >= limit || outcome.violation.is_some() {
+            break;
+        }
+        outcome.violation = bare.make(*step).err();
+    }
+    if outcome.violation.is_none() && bare.steps() < limit {
+        outcome.violation = bare.settle().err();
+    }
+    outcome.steps = bare.steps();
+    outcome.simulated_us = bare.now().since_us(started);
+    outcome.hash = bare.trace.hash();
+    outcome.tally = bare.observer.tally();
+    outcome
+}

@@ -1,0 +1,215 @@
+//! `paxos sim`: one seed in full, or a campaign of many; a failure prints the one command that replays it.
+
+mod bare;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use paxos_core::ElectionPolicy;
+use transport_sim::{Trace, Violation};
+
+/// The arguments of `paxos sim`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Runs this seed.
+    #[arg(long, conflicts_with = "seeds")]
+    pub seed: Option<u64>,
+    /// Runs a campaign of so many seeds.
+    #[arg(long)]
+    pub seeds: Option<u64>,
+    /// The first seed of a campaign.
+    #[arg(long, default_value_t = 1)]
+    pub first: u64,
+    /// Threads of a campaign; as many as the machine has by default.
+    #[arg(long)]
+    pub jobs: Option<usize>,
+    /// Prints every event, decoded.
+    #[arg(long)]
+    pub trace: bool,
+    /// Who should lead.
+    #[arg(long, value_enum, default_value_t = Election::Stable)]
+    pub election: Election,
+    /// What is simulated.
+    #[arg(long, value_enum, default_value_t = WorldKind::Bare)]
+    pub world: WorldKind,
+    /// Ends a seed after so many steps.
+    #[arg(long)]
+    pub steps: Option<u64>,
+}
+
+/// Who should lead.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Election {
+    /// A leader stays until it loses contact.
+    Stable,
+    /// The highest live id leads.
+    HighestId,
+}
+
+impl Election {
+    fn policy(self) -> ElectionPolicy {
+        match self {
+            Election::Stable => ElectionPolicy::Stable,
+            Election::HighestId => ElectionPolicy::HighestId,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Election::Stable => "stable",
+            Election::HighestId => "highest-id",
+        }
+    }
+}
+
+/// What is simulated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum WorldKind {
+    /// Bare replicas under arbitrary schedules.
+    Bare,
+}
+
+impl WorldKind {
+    fn name(self) -> &'static str {
+        match self {
+            WorldKind::Bare => "bare",
+        }
+    }
+}
+
+/// What one seed came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Steps made.
+    pub steps: u64,
+    /// Simulated time, in microseconds.
+    pub simulated_us: u64,
+    /// The hash of the trace.
+    pub hash: u64,
+    /// What was looked at.
+    pub tally: crate::invariants::Tally,
+    /// The broken invariant, if any.
+    pub violation: Option<Violation>,
+}
+
+/// Runs one seed.
+pub fn run_seed(args: &Args, seed: u64) -> Outcome {
+    let trace = if args.trace { Trace::to(std::io::BufWriter::new(std::io::stdout())) } else { Trace::silent() };
+    match args.world {
+        WorldKind::Bare => bare::run(seed, args.election.policy(), args.steps, trace),
+    }
+}
+
+/// Carries out `paxos sim`.
+pub fn main(args: &Args) -> ExitCode {
+    match (args.seed, args.seeds) {
+        (Some(seed), _) => one(args, seed),
+        (None, Some(seeds)) => campaign(args, seeds),
+        (None, None) => one(args, args.first),
+    }
+}
+
+fn one(args: &Args, seed: u64) -> ExitCode {
+    let outcome = run_seed(args, seed);
+    let seconds = outcome.simulated_us as f64 / 1e6;
+    say(format_args!(
+        "seed {seed}: {} steps, {seconds:.1} simulated seconds, {} slots chosen, hash {:016x}",
+        outcome.steps, outcome.tally.chosen, outcome.hash
+    ));
+    match &outcome.violation {
+        Some(violation) => {
+            failure(args, seed, violation);
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    }
+}
+
+fn failure(args: &Args, seed: u64, violation: &Violation) {
+    say(format_args!("VIOLATION of {} in seed {seed}: {}", violation.invariant, violation.detail));
+    let steps = args.steps.map(|steps| format!(" --steps {steps}")).unwrap_or_default();
+    say(format_args!(
+        "replay: cargo run --release --bin paxos -- sim --seed {seed} --world {} --election {}{steps} --trace",
+        args.world.name(),
+        args.election.name()
+    ));
+}
+
+/// A closed pipe ends nobody's campaign.
+fn say(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+fn campaign(args: &Args, seeds: u64) -> ExitCode {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let jobs = args.jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1);
+    let next = AtomicU64::new(args.first);
+    let end = args.first.saturating_add(seeds);
+    let started = std::time::Instant::now();
+    let total = std::sync::Mutex::new(Total::default());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    let outcome = run_seed(args, seed);
+                    let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    total.add(&outcome);
+                    if let Some(violation) = &outcome.violation {
+                        failure(args, seed, violation);
+                    }
+                    if total.failed >= 5 {
+                        next.store(end, Ordering::Relaxed);
+                    }
+                    let due = total.printed.is_none_or(|printed| printed.elapsed().as_secs() >= 5);
+                    if due && total.seeds < seeds {
+                        total.printed = Some(std::time::Instant::now());
+                        say(format_args!("{}", total.line(started.elapsed().as_secs_f64())));
+                    }
+                }
+            });
+        }
+    });
+    let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    say(format_args!("{}", total.line(started.elapsed().as_secs_f64())));
+    say(format_args!("{:?}", total.tally));
+    if total.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+#[derive(Default)]
+struct Total {
+    seeds: u64,
+    failed: u64,
+    steps: u64,
+    simulated_us: u64,
+    tally: crate::invariants::Tally,
+    printed: Option<std::time::Instant>,
+}
+
+impl Total {
+    fn add(&mut self, outcome: &Outcome) {
+        self.seeds += 1;
+        self.failed += u64::from(outcome.violation.is_some());
+        self.steps += outcome.steps;
+        self.simulated_us += outcome.simulated_us;
+        self.tally.add(&outcome.tally);
+    }
+
+    fn line(&self, seconds: f64) -> String {
+        let simulated = self.simulated_us as f64 / 1e6;
+        format!(
+            "{} seeds, {} violations, {:.1} seeds/s, {:.0} simulated s/s, {:.0} steps/s, {} slots chosen",
+            self.seeds,
+            self.failed,
+            self.seeds as f64 / seconds,
+            simulated / seconds,
+            self.steps as f64 / seconds,
+            self.tally.chosen
+        )
+    }
+}

@@ -1,0 +1,260 @@
+//! The room for schedules of bare replicas: what may happen next, as values, as bytes for fuzzers, and drawn from a
+//! seed.
+
+use paxos_core::{Config, ElectionPolicy, QuorumSystem};
+
+use crate::rng::{Concern, Rng};
+
+/// One decision of a schedule. Numbers are reduced to what exists when the move is made, so that every schedule
+/// is possible.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Move {
+    /// A message in flight arrives; 0 is the oldest.
+    Deliver {
+        /// Which one.
+        pick: u16,
+    },
+    /// A message in flight arrives and may arrive again.
+    Repeat {
+        /// Which one.
+        pick: u16,
+    },
+    /// A message in flight is lost.
+    Drop {
+        /// Which one.
+        pick: u16,
+    },
+    /// A client proposes so many commands at a node.
+    Propose {
+        /// Where.
+        node: u8,
+        /// How many.
+        count: u8,
+    },
+    /// A client reads at a node.
+    Read {
+        /// Where.
+        node: u8,
+    },
+    /// The first records that wait for the disk become durable, and the node is told.
+    Sync {
+        /// Whose disk.
+        node: u8,
+        /// How many records.
+        count: u8,
+    },
+    /// A node is told the time.
+    Tick {
+        /// Which one.
+        node: u8,
+    },
+    /// Time passes, and nobody is told.
+    Pass {
+        /// How long.
+        ms: u16,
+    },
+    /// For so long everything works, but for links that are cut.
+    Run {
+        /// How long.
+        ms: u16,
+    },
+    /// A process dies; so many of the records that waited for its disk are found after all.
+    Crash {
+        /// Which one.
+        node: u8,
+        /// How many.
+        keep: u8,
+    },
+    /// A dead process starts again.
+    Restart {
+        /// Which one.
+        node: u8,
+    },
+    /// The disk of a node fails.
+    FailDisk {
+        /// Which one.
+        node: u8,
+    },
+    /// Messages from one node to another are held until the link heals.
+    Cut {
+        /// Sender and receiver.
+        link: u8,
+        /// In both directions.
+        both: bool,
+    },
+    /// No link is cut any more.
+    Heal,
+    /// The operator asks for another leader.
+    HandOver {
+        /// Who is to lead.
+        to: u8,
+    },
+}
+
+/// Bytes of one encoded move.
+pub const MOVE_BYTES: usize = 3;
+/// Bytes before the moves of an encoded schedule.
+pub const HEAD_BYTES: usize = 4;
+
+/// A whole schedule: who takes part, and what happens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Schedule {
+    /// How many voters.
+    pub voters: u8,
+    /// Which quorums.
+    pub quorum: QuorumSystem,
+    /// Who should lead.
+    pub election: ElectionPolicy,
+    /// The window, and α.
+    pub window: u32,
+    /// Seeds the replicas.
+    pub seed: u64,
+    /// What happens.
+    pub moves: Vec<Move>,
+}
+
+impl Schedule {
+    /// Reads a schedule from any bytes; a tail that is no whole move is ignored.
+    pub fn decode(bytes: &[u8]) -> Option<Schedule> {
+        let ([shape, windows, one, two], rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
+        let (moves, _) = rest.as_chunks::<MOVE_BYTES>();
+        let (voters, quorum) = match shape & 0x07 {
+            0 => (1, QuorumSystem::Majority),
+            1 => (2, QuorumSystem::Majority),
+            2..=4 => (3, QuorumSystem::Majority),
+            5 => (4, QuorumSystem::Flexible { phase1: 3, phase2: 2 }),
+            6 => (3, QuorumSystem::Flexible { phase1: 1, phase2: 3 }),
+            _ => (5, QuorumSystem::Majority),
+        };
+        Some(Schedule {
+            voters,
+            quorum,
+            election: if shape & 0x08 == 0 { ElectionPolicy::Stable } else { ElectionPolicy::HighestId },
+            window: 1 << (windows & 0x07),
+            seed: u64::from(*one) << 8 | u64::from(*two),
+            moves: moves.iter().map(|bytes| Move::decode(*bytes)).collect(),
+        })
+    }
+
+    /// The settings of every replica: tight bounds, so that they are met often.
+    pub fn config(&self) -> Config {
+        Config {
+            election: self.election,
+            window_slots: self.window,
+            window_bytes: 64 << 10,
+            entry_bytes_max: 1 << 10,
+            run_entries_max: 16,
+            run_bytes_max: 2 << 10,
+            reads_max: 64,
+            ..Config::default()
+        }
+    }
+
+    /// A schedule from a seed: each kind of move is on or off, and how often it is drawn differs by seed.
+    pub fn random(seed: u64, election: ElectionPolicy, moves: usize) -> Schedule {
+        let mut shape = Rng::new(seed, Concern::Topology);
+        let mut head = [0u8; HEAD_BYTES];
+        head.iter_mut().for_each(|byte| *byte = shape.draw() as u8);
+        let mut schedule = Schedule::decode(&head).unwrap_or_else(|| unreachable!("the head is whole"));
+        schedule.election = election;
+        schedule.seed = seed;
+        let mut rng = Rng::new(seed, Concern::Schedule);
+        let mut weights: Vec<(u8, u64)> = Vec::new();
+        for kind in Kind::ALL {
+            let needed = matches!(kind, Kind::Deliver | Kind::Sync | Kind::Run | Kind::Propose | Kind::Restart);
+            if needed || rng.coin() {
+                let top = match kind {
+                    Kind::Deliver | Kind::Sync => 300,
+                    Kind::Run | Kind::Tick | Kind::Propose | Kind::Read => 60,
+                    Kind::Crash | Kind::Cut | Kind::Pass | Kind::Repeat | Kind::Drop | Kind::Restart | Kind::Heal => 30,
+                    Kind::HandOver | Kind::FailDisk => 8,
+                };
+                weights.push((kind as u8, rng.log_uniform(1, top)));
+            }
+        }
+        let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
+        // Whole runs of schedules begin with a leader, as whole lives of clusters do.
+        if rng.coin() {
+            schedule.moves.push(Move::Run { ms: 2_000 });
+        }
+        for _ in 0..moves {
+            let mut drawn = rng.below(total);
+            let mut chosen = Kind::Deliver as u8;
+            for (kind, weight) in &weights {
+                if drawn < *weight {
+                    chosen = *kind;
+                    break;
+                }
+                drawn -= weight;
+            }
+            let bits = rng.draw();
+            schedule.moves.push(Move::decode([chosen, bits as u8, (bits >> 8) as u8]));
+        }
+        schedule
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Kind {
+    Deliver,
+    Sync,
+    Run,
+    Tick,
+    Propose,
+    Read,
+    Drop,
+    Repeat,
+    Pass,
+    Crash,
+    Restart,
+    Cut,
+    Heal,
+    HandOver,
+    FailDisk,
+}
+
+impl Kind {
+    const ALL: [Kind; 15] = [
+        Kind::Deliver,
+        Kind::Sync,
+        Kind::Run,
+        Kind::Tick,
+        Kind::Propose,
+        Kind::Read,
+        Kind::Drop,
+        Kind::Repeat,
+        Kind::Pass,
+        Kind::Crash,
+        Kind::Restart,
+        Kind::Cut,
+        Kind::Heal,
+        Kind::HandOver,
+        Kind::FailDisk,
+    ];
+}
+
+impl Move {
+    /// Reads a move from any bytes.
+    pub fn decode([kind, one, two]: [u8; MOVE_BYTES]) -> Move {
+        // Most picks are near the oldest message, as on real links; the rest reach anywhere.
+        let pick = if two < 0xc0 { u16::from(one & 0x07) } else { u16::from_le_bytes([one, two]) };
+        match Kind::ALL[usize::from(kind) % Kind::ALL.len()] {
+            Kind::Deliver => Move::Deliver { pick },
+            Kind::Repeat => Move::Repeat { pick },
+            Kind::Drop => Move::Drop { pick },
+            Kind::Propose => Move::Propose { node: one, count: 1 + two % 4 },
+            Kind::Read => Move::Read { node: one },
+            Kind::Sync => Move::Sync { node: one, count: 1 + two % 8 },
+            Kind::Tick => Move::Tick { node: one },
+            Kind::Pass => Move::Pass { ms: u16::from(one) * 2 },
+            Kind::Run => Move::Run { ms: 1 + u16::from(one) * 4 },
+            Kind::Crash => Move::Crash { node: one, keep: two % 8 },
+            Kind::Restart => Move::Restart { node: one },
+            Kind::FailDisk => Move::FailDisk { node: one },
+            Kind::Cut => Move::Cut { link: one, both: two & 1 == 1 },
+            Kind::Heal => Move::Heal,
+            Kind::HandOver => Move::HandOver { to: one },
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The room for what a judge of a world gets to see. Worlds name facts; what is right or wrong is not known here.
+
+use std::fmt;
+
+use bytes::Bytes;
+use paxos_core::{
+    Boot, Entry, FenceReason, Formatted, Instant, Message, NodeId, ProposeError, ReadError, Recipients, Record,
+    Replica, Role, Slot, Tag,
+};
+
+/// Watches a world: is told every fact in the order in which they happen.
+pub trait Observer {
+    /// Looks at one fact.
+    ///
+    /// # Errors
+    /// The invariant that this fact breaks.
+    fn see(&mut self, moment: Moment, fact: &Fact<'_>) -> Result<(), Violation>;
+}
+
+/// Watches nothing.
+impl Observer for () {
+    fn see(&mut self, _: Moment, _: &Fact<'_>) -> Result<(), Violation> {
+        Ok(())
+    }
+}
+
+/// Where and when a fact happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moment {
+    /// Steps of the world so far.
+    pub step: u64,
+    /// The world's time, which nodes' clocks may differ from.
+    pub now: Instant,
+    /// Which node.
+    pub node: NodeId,
+}
+
+/// Something that happened at a node.
+#[derive(Debug)]
+pub enum Fact<'a> {
+    /// A disk was formatted.
+    Formatted(&'a Formatted),
+    /// A process started on its disk; `Record::Started` is durable.
+    Started {
+        /// This start.
+        boot: Boot,
+    },
+    /// A process started and its replica took over what was durable.
+    Recovered {
+        /// The replica, before its first event.
+        replica: &'a Replica,
+    },
+    /// The process died. Records that it wrote and that never became durable are lost.
+    Crashed,
+    /// A message left the node.
+    Sent {
+        /// For whom.
+        to: &'a Recipients,
+        /// What it says.
+        message: &'a Message,
+    },
+    /// The worst disk image that could survive from now on holds this record, behind those before.
+    Durable(&'a Record),
+    /// A slot was applied.
+    Applied {
+        /// Which one.
+        slot: Slot,
+        /// What was chosen there.
+        entry: &'a Entry,
+        /// The proposal that it is, if the node says so.
+        tag: Option<Tag>,
+    },
+    /// A proposal was handed to the node.
+    Proposed {
+        /// Its name.
+        tag: Tag,
+        /// The command.
+        command: &'a Bytes,
+    },
+    /// A proposal was refused for good.
+    Refused {
+        /// Its name.
+        tag: Tag,
+        /// Why.
+        error: ProposeError,
+    },
+    /// The outcome of a proposal is unknown for good.
+    InDoubt {
+        /// Its name.
+        tag: Tag,
+    },
+    /// A read was asked for.
+    ReadAsked {
+        /// Its name.
+        tag: Tag,
+    },
+    /// A read may be answered from state that holds every slot below this one.
+    ReadReady {
+        /// Its name.
+        tag: Tag,
+        /// The first slot that need not be reflected.
+        slot: Slot,
+    },
+    /// A read failed.
+    ReadFailed {
+        /// Its name.
+        tag: Tag,
+        /// Why.
+        error: ReadError,
+    },
+    /// The node's role changed.
+    Role {
+        /// To what.
+        role: Role,
+        /// With which ballot.
+        ballot: Option<paxos_core::Ballot>,
+    },
+    /// The node fenced itself.
+    Fenced {
+        /// Why.
+        reason: FenceReason,
+    },
+    /// The node has handled an event.
+    Stepped {
+        /// The replica as it is now.
+        replica: &'a Replica,
+        /// How many things it asked for.
+        outputs: usize,
+    },
+}
+
+/// A broken invariant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// Which one, by its stable name.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+impl Violation {
+    /// The violation of an invariant, with what was seen.
+    pub fn new(invariant: &'static str, detail: impl Into<String>) -> Violation {
+        Violation { invariant, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.invariant, self.detail)
+    }
+}
+
+impl std::error::Error for Violation {}
