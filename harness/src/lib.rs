@@ -4,4 +4,5 @@ pub mod client;
 pub mod fuzzing;
 pub mod invariants;
 pub mod load;
-pub mod sim;
+
+pub mod rivals;

@@ -1,0 +1,172 @@
+//! Three replicas of `paxos-core`: every ticket is redeemed at once, as by a disk that costs nothing.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use paxos_core::{
+    Action, Boot, ClusterId, Config, Entry, Event, Formatted, Genesis, Incarnation, Instant, Member, Membership,
+    Message, NodeId, QuorumSystem, Record, Recovery, Replica, Role, Tag, Ticket,
+};
+
+use super::Trio;
+
+const VOTERS: usize = 3;
+
+/// Three replicas, the messages between them, and what they applied.
+pub struct Ours {
+    now_us: u64,
+    replicas: Vec<Replica>,
+    leader: usize,
+    in_flight: VecDeque<(usize, Message)>,
+    actions: Vec<Action>,
+    tickets: Vec<Ticket>,
+    next_tag: u64,
+    /// Commands applied, by replica.
+    applied: [u64; VOTERS],
+    payload_bytes: u64,
+}
+
+impl Default for Ours {
+    fn default() -> Ours {
+        Ours::new()
+    }
+}
+
+impl Ours {
+    /// Three replicas, of which one has been elected.
+    pub fn new() -> Ours {
+        let replicas = (0..VOTERS).map(replica).collect();
+        let mut trio = Ours {
+            now_us: 0,
+            replicas,
+            leader: 0,
+            in_flight: VecDeque::new(),
+            actions: Vec::new(),
+            tickets: Vec::new(),
+            next_tag: 0,
+            applied: [0; VOTERS],
+            payload_bytes: 0,
+        };
+        while !trio.elected() {
+            assert!(trio.now_us < 10_000_000, "no leader after ten simulated seconds");
+            trio.now_us += 1_000;
+            for at in 0..VOTERS {
+                trio.handle(at, Event::Tick);
+            }
+            trio.carry();
+        }
+        trio
+    }
+
+    fn elected(&mut self) -> bool {
+        let leads = |replica: &Replica| matches!(replica.role(), Role::Leading { ready: true });
+        let Some(leader) = self.replicas.iter().position(leads) else { return false };
+        self.leader = leader;
+        true
+    }
+
+    fn handle(&mut self, at: usize, event: Event) {
+        let now = Instant::from_us(self.now_us);
+        self.replicas[at].handle(now, event, &mut self.actions);
+        for action in self.actions.drain(..) {
+            match action {
+                Action::Send { to, message } => match to.as_slice() {
+                    [] => {}
+                    [others @ .., last] => {
+                        for node in others {
+                            self.in_flight.push_back((place(*node), message.clone()));
+                        }
+                        self.in_flight.push_back((place(*last), message));
+                    }
+                },
+                Action::Persist { ticket, record } => {
+                    drop(record);
+                    self.tickets.push(ticket);
+                }
+                Action::Apply { entry, .. } => {
+                    if let Entry::Command { bytes, .. } = entry {
+                        self.applied[at] += 1;
+                        self.payload_bytes += bytes.len() as u64;
+                    }
+                }
+                Action::ProposalRefused { error, .. } => panic!("refused: {error}"),
+                Action::Fenced { reason } => panic!("fenced: {reason}"),
+                Action::InDoubt { .. }
+                | Action::ReadReady { .. }
+                | Action::ReadFailed { .. }
+                | Action::FetchLog { .. }
+                | Action::RoleChanged { .. } => {}
+            }
+        }
+        self.sync(at);
+    }
+
+    /// The free disk: everything asked for is durable now. Each receipt may ask for more.
+    fn sync(&mut self, at: usize) {
+        if self.tickets.is_empty() {
+            return;
+        }
+        let mut tickets = std::mem::take(&mut self.tickets);
+        let mut receipt = None;
+        for ticket in tickets.drain(..) {
+            receipt = match receipt {
+                None => Some(ticket.redeem()),
+                Some(receipt) => match paxos_core::Receipt::and(receipt, ticket) {
+                    Ok(receipt) => Some(receipt),
+                    Err(_) => panic!("tickets of one replica follow each other"),
+                },
+            };
+        }
+        self.tickets = tickets;
+        if let Some(receipt) = receipt {
+            self.handle(at, Event::Persisted(receipt));
+        }
+    }
+
+    fn carry(&mut self) {
+        while let Some((to, message)) = self.in_flight.pop_front() {
+            self.handle(to, Event::Message(message));
+        }
+    }
+}
+
+impl Trio for Ours {
+    fn choose(&mut self, payload: &Bytes, count: usize) {
+        self.now_us += 1;
+        let wanted = self.applied[self.leader] + count as u64;
+        for _ in 0..count {
+            let tag = Tag(self.next_tag);
+            self.next_tag += 1;
+            self.handle(self.leader, Event::Propose { tag, command: payload.clone() });
+        }
+        self.handle(self.leader, Event::Tick);
+        self.carry();
+        assert_eq!(self.applied[self.leader], wanted, "everything proposed is chosen and applied");
+    }
+
+    fn chosen(&self) -> u64 {
+        self.applied[self.leader]
+    }
+}
+
+fn place(node: NodeId) -> usize {
+    node.0 as usize - 1
+}
+
+fn replica(at: usize) -> Replica {
+    let member = |at: usize| {
+        let node = NodeId(at as u32 + 1);
+        Member { node, incarnation: Incarnation(u64::from(node.0)), generation: 0 }
+    };
+    let voters: Vec<Member> = (0..VOTERS).map(member).collect();
+    let membership = Membership::new(voters.clone(), vec![], QuorumSystem::Majority).expect("three distinct voters");
+    let genesis = Genesis::new(membership, 4_096).expect("alpha is not 0");
+    let Member { node, incarnation, .. } = voters[at];
+    let mut recovery = Recovery::new();
+    recovery
+        .record(Record::Formatted(Formatted { cluster: ClusterId::new(1), node, incarnation, genesis }))
+        .expect("a fresh log");
+    let mut recovered = recovery.finish().expect("a fresh log");
+    recovered.started(Boot { counter: 1, nonce: 1 }).expect("the first boot");
+    Replica::new(Config::default(), recovered, Instant::from_us(0), at as u64).expect("the default configuration")
+}
