@@ -65,6 +65,14 @@ impl VoterSet {
         self.bits & other.bits == other.bits
     }
 
+    /// A broken tally, in which a repeated vote counts as somebody else's (see `mutants`).
+    pub(crate) fn twice(self, other: VoterSet) -> VoterSet {
+        if !self.has(other) || other.bits == 0 {
+            return self.with(other);
+        }
+        VoterSet { bits: self.bits | (!self.bits & self.bits.saturating_add(1)) }
+    }
+
     /// How many voters are in the set.
     pub fn count(self) -> usize {
         self.bits.count_ones() as usize

@@ -3,7 +3,7 @@
 //! It only spreads election delays (rule 15), so a small fast generator is enough; nothing secret comes from it.
 
 /// A seeded stream of random numbers.
-#[derive(Clone, Hash)]
+#[derive(Clone, Hash, Debug)]
 pub(crate) struct Rng {
     state: u64,
 }

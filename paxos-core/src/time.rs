@@ -6,7 +6,7 @@ use core::fmt;
 ///
 /// Sample it after the bytes of the event were read, never before. An instant earlier than one already
 /// seen is treated as that later one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Instant {
     us: u64,
 }

@@ -1,0 +1,216 @@
+//! The gate: testimony waits here until the records that it speaks of are durable (rule 6).
+//!
+//! There is no accessor: what waits leaves only when `Replica` hands in a receipt that covers its ticket, up to
+//! the first gap. A lost ticket withholds; it never lets anything through.
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+use crate::ballot::Ballot;
+use crate::mutants::{Mutant, mutant};
+use crate::node_id::{Boot, NodeId};
+use crate::persist::{Owner, Receipt, Ticket};
+use crate::slot::{Slot, SlotRange};
+use crate::time::Instant;
+
+/// A statement about durable state. Its message is made when it is released, from what is durable then.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Testimony {
+    /// To a proposer: promised, and what is held from a slot on.
+    Promise { to: NodeId, asker_boot: Boot, ballot: Ballot, from: Slot },
+    /// To a leader: voted for these slots.
+    Accepted { to: NodeId, ballot: Ballot, slots: SlotRange },
+    /// To whoever told of chosen entries: they are durable here too.
+    SuccessReply { to: NodeId },
+    /// To the own proposer: its ballot may be used, and its own acceptor promised it.
+    OwnPromise { ballot: Ballot },
+    /// To the own proposer: its own acceptor voted.
+    OwnVote { ballot: Ballot, slots: SlotRange },
+    /// To everyone: every slot below is durably known chosen.
+    FirstUnchosen(Slot),
+}
+
+#[derive(Clone, Hash, Debug)]
+pub(crate) struct Gate {
+    owner: Owner,
+    /// The sequence of the last ticket issued; 0 before the first.
+    issued: u64,
+    /// Every ticket up to this one is redeemed.
+    redeemed: u64,
+    /// Redeemed runs above the first gap, rising and apart.
+    islands: Vec<(u64, u64)>,
+    waiting: VecDeque<(u64, Testimony)>,
+    waiting_max: usize,
+    /// Since when the disk owes an answer; restarts with each answer.
+    owing_since: Option<Instant>,
+}
+
+impl Gate {
+    pub(crate) fn new(owner: Owner, window_slots: u32) -> Gate {
+        Gate {
+            owner,
+            issued: 0,
+            redeemed: 0,
+            islands: Vec::new(),
+            waiting: VecDeque::new(),
+            // A vote for each slot of two windows and their repeats; beyond it the peers ask again anyway.
+            waiting_max: (window_slots as usize).saturating_mul(4).saturating_add(64),
+            owing_since: None,
+        }
+    }
+
+    pub(crate) fn issue(&mut self, now: Instant) -> Ticket {
+        self.issued = self.issued.saturating_add(1);
+        self.owing_since.get_or_insert(now);
+        Ticket::new(self.owner, self.issued)
+    }
+
+    /// Holds this until every ticket issued so far is redeemed. What others would ask for again is dropped
+    /// when too much waits; what the own proposer needs never is, and its windows bound it.
+    pub(crate) fn hold(&mut self, testimony: Testimony) {
+        let asked_again = match testimony {
+            Testimony::Promise { .. } | Testimony::Accepted { .. } | Testimony::SuccessReply { .. } => true,
+            Testimony::OwnPromise { .. } | Testimony::OwnVote { .. } | Testimony::FirstUnchosen(_) => false,
+        };
+        if asked_again {
+            let repeated = self.waiting.back().is_some_and(|(_, last)| *last == testimony);
+            if self.waiting.len() >= self.waiting_max || (repeated && self.redeemed < self.issued) {
+                return;
+            }
+        }
+        self.waiting.push_back((self.issued, testimony));
+    }
+
+    /// Takes a receipt; false if it is not this process's, or speaks of tickets never issued.
+    pub(crate) fn redeem(&mut self, receipt: &Receipt, now: Instant) -> bool {
+        if receipt.owner() != self.owner || receipt.last() > self.issued {
+            return false;
+        }
+        if receipt.last() <= self.redeemed {
+            return true;
+        }
+        let at = self.islands.partition_point(|island| island.0 < receipt.first());
+        self.islands.insert(at, (receipt.first(), receipt.last()));
+        while let Some(&(first, last)) = self.islands.first() {
+            if first > self.redeemed.saturating_add(1) {
+                break;
+            }
+            self.redeemed = self.redeemed.max(last);
+            self.islands.remove(0);
+        }
+        self.owing_since = (self.redeemed < self.issued).then_some(now);
+        true
+    }
+
+    /// The next testimony whose ticket is redeemed.
+    pub(crate) fn release(&mut self) -> Option<Testimony> {
+        let (sequence, _) = self.waiting.front()?;
+        if *sequence > self.redeemed && !mutant(Mutant::TestimonyBeforeSync) {
+            return None;
+        }
+        let (_, testimony) = self.waiting.pop_front()?;
+        Some(match testimony {
+            Testimony::Accepted { to, ballot, slots } => self.merged(to, ballot, slots),
+            Testimony::Promise { .. }
+            | Testimony::SuccessReply { .. }
+            | Testimony::OwnPromise { .. }
+            | Testimony::OwnVote { .. }
+            | Testimony::FirstUnchosen(_) => testimony,
+        })
+    }
+
+    /// Joins votes for runs that touch: one sync for many, one message for many.
+    fn merged(&mut self, to: NodeId, ballot: Ballot, mut slots: SlotRange) -> Testimony {
+        while let Some((sequence, Testimony::Accepted { to: next_to, ballot: next_ballot, slots: next })) =
+            self.waiting.front()
+        {
+            let same = *sequence <= self.redeemed && *next_to == to && *next_ballot == ballot;
+            if !same || next.first != slots.end {
+                break;
+            }
+            slots.end = next.end;
+            self.waiting.pop_front();
+        }
+        Testimony::Accepted { to, ballot, slots }
+    }
+
+    /// Whether the disk has owed an answer for this long.
+    pub(crate) fn overdue(&self, now: Instant, limit_us: u64) -> bool {
+        self.owing_since.is_some_and(|since| now.since_us(since) > limit_us)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node_id::Incarnation;
+
+    fn owner(nonce: u64) -> Owner {
+        Owner { node: NodeId(1), incarnation: Incarnation(1), boot: Boot { counter: 1, nonce } }
+    }
+
+    fn mark(number: u64) -> Testimony {
+        Testimony::FirstUnchosen(Slot::FIRST.plus(number))
+    }
+
+    fn gate() -> (Gate, Vec<Ticket>) {
+        let mut gate = Gate::new(owner(1), 8);
+        let mut tickets = Vec::new();
+        for number in 0..4 {
+            tickets.push(gate.issue(Instant::from_us(0)));
+            gate.hold(mark(number));
+        }
+        (gate, tickets)
+    }
+
+    #[test]
+    fn release_stops_at_the_first_gap() {
+        let (mut gate, mut tickets) = gate();
+        let (fourth, third) = (tickets.pop().expect("4"), tickets.pop().expect("3"));
+        let (second, first) = (tickets.pop().expect("2"), tickets.pop().expect("1"));
+        let now = Instant::from_us(5);
+        assert!(gate.redeem(&third.redeem().and(fourth).expect("follows"), now));
+        assert_eq!(gate.release(), None);
+        assert!(gate.redeem(&first.redeem(), now));
+        assert_eq!((gate.release(), gate.release()), (Some(mark(0)), None));
+        assert!(gate.redeem(&second.redeem(), now));
+        assert_eq!((gate.release(), gate.release(), gate.release()), (Some(mark(1)), Some(mark(2)), Some(mark(3))));
+        assert!(!gate.overdue(Instant::from_us(1_000_000), 1));
+    }
+
+    #[test]
+    fn a_lost_ticket_only_withholds() {
+        let (mut gate, mut tickets) = gate();
+        let last = tickets.pop().expect("4");
+        drop(tickets);
+        assert!(gate.redeem(&last.redeem(), Instant::from_us(5)));
+        assert_eq!(gate.release(), None);
+        assert!(gate.overdue(Instant::from_us(7), 1));
+    }
+
+    #[test]
+    fn foreign_and_future_receipts_are_refused() {
+        let (mut gate, _tickets) = gate();
+        let now = Instant::from_us(5);
+        assert!(!gate.redeem(&Ticket::new(owner(2), 1).redeem(), now));
+        assert!(!gate.redeem(&Ticket::new(owner(1), 5).redeem(), now));
+        assert_eq!(gate.release(), None);
+    }
+
+    #[test]
+    fn votes_for_runs_that_touch_leave_as_one() {
+        let mut gate = Gate::new(owner(1), 8);
+        let ballot = Ballot { round: 1, node: NodeId(2), generation: 0 };
+        let run = |first: u64, count| SlotRange::of(Slot::FIRST.plus(first), count);
+        let vote = |slots| Testimony::Accepted { to: NodeId(2), ballot, slots };
+        let one = gate.issue(Instant::from_us(0));
+        gate.hold(vote(run(0, 2)));
+        let two = gate.issue(Instant::from_us(0));
+        gate.hold(vote(run(2, 1)));
+        gate.hold(vote(run(5, 1)));
+        let receipt = one.redeem().and(two).expect("follows");
+        assert!(gate.redeem(&receipt, Instant::from_us(1)));
+        assert_eq!(gate.release(), Some(vote(run(0, 3))));
+        assert_eq!(gate.release(), Some(vote(run(5, 1))));
+    }
+}

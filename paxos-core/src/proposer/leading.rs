@@ -1,0 +1,386 @@
+//! Phase 2 as leader: binds entries to slots, counts votes, repeats what is not acknowledged, repairs followers
+//! (rules 4, 5, 8 to 12).
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use crate::action::Recipients;
+use crate::ballot::Ballot;
+use crate::config::Config;
+use crate::entry::{Entries, Entry};
+use crate::event::FetchId;
+use crate::limits::ENTRY_HEAD_BYTES;
+use crate::log::{Log, State};
+use crate::membership::Membership;
+use crate::message::{Accept, Body, Success};
+use crate::mutants::{Mutant, mutant};
+use crate::node_id::NodeId;
+use crate::outbox::Outbox;
+use crate::proposer::preparing::Won;
+use crate::proposer::progress::{Next, Progress, entries_of};
+use crate::quorum::VoterSet;
+use crate::slot::{Slot, SlotRange};
+use crate::stats::Stats;
+use crate::time::Instant;
+
+#[derive(Clone, Hash, Debug)]
+pub(crate) struct Leading {
+    ballot: Ballot,
+    since: Instant,
+    /// Slots below are chosen and fetched, never bound.
+    floor: Slot,
+    /// What phase 1 found from the floor on and is not bound yet; a slot missing in it gets a no-op.
+    inherited: BTreeMap<Slot, Entry>,
+    /// The slot after the last one that any promise showed; new commands come from here on.
+    inherited_end: Slot,
+    ready: bool,
+    /// The next slot to bind.
+    next: Slot,
+    /// Bound and neither accepted by the own acceptor nor sent: the entries of the last slots before `next`.
+    pending: VecDeque<Entry>,
+    pending_bytes: usize,
+    /// Votes per slot, from `tally_base` on.
+    tally_base: Slot,
+    tally: VecDeque<VoterSet>,
+    peers: Vec<Progress>,
+}
+
+/// What one run may hold.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) entries: usize,
+    pub(crate) bytes: usize,
+}
+
+impl Leading {
+    /// Begins to lead with what phase 1 found: entries known chosen are the caller's to learn.
+    pub(crate) fn new(won: Won, log: &Log, peers: Vec<Progress>, now: Instant) -> Leading {
+        let first = won.floor.max(log.first_unchosen());
+        let inherited: BTreeMap<Slot, Entry> =
+            won.found.into_iter().map(|(slot, found)| (slot, found.entry)).filter(|(slot, _)| *slot >= first).collect();
+        let inherited_end = inherited.last_key_value().map_or(first, |(slot, _)| slot.next());
+        Leading {
+            ballot: won.ballot,
+            since: now,
+            floor: won.floor,
+            inherited,
+            inherited_end,
+            ready: false,
+            next: first,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            tally_base: first,
+            tally: VecDeque::new(),
+            peers,
+        }
+    }
+
+    // --- questions ---
+
+    pub(crate) fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    pub(crate) fn since(&self) -> Instant {
+        self.since
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Slots below are chosen and must be fetched before this leader can serve.
+    pub(crate) fn floor(&self) -> Slot {
+        self.floor
+    }
+
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    pub(crate) fn pending_count(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The slot after the last one that its own acceptor was asked to accept.
+    fn written_end(&self) -> Slot {
+        self.next.minus(self.pending.len() as u64)
+    }
+
+    /// How many more commands the window admits (rule 12).
+    pub(crate) fn room(&self, log: &Log, config: &Config) -> usize {
+        if !self.ready {
+            return 0;
+        }
+        let open = self.next.since(log.first_unchosen());
+        let bytes = log.undecided_bytes().saturating_add(self.pending_bytes);
+        let full = bytes.saturating_add(ENTRY_HEAD_BYTES) > config.window_bytes;
+        let slots = u64::from(config.window_slots).saturating_sub(open);
+        let left = config.last_slot.map_or(u64::MAX, |last| last.next().since(self.next));
+        if full { 0 } else { usize::try_from(slots.min(left)).unwrap_or(usize::MAX) }
+    }
+
+    /// Whether an entry of this many bytes fits the window now.
+    pub(crate) fn admits(&self, bytes: usize, log: &Log, config: &Config) -> bool {
+        let undecided = log.undecided_bytes().saturating_add(self.pending_bytes);
+        // One entry always fits an empty window.
+        let fits =
+            undecided == 0 || undecided.saturating_add(bytes).saturating_add(ENTRY_HEAD_BYTES) <= config.window_bytes;
+        self.room(log, config) > 0 && fits
+    }
+
+    /// Whether the log has come to its configured end.
+    pub(crate) fn log_full(&self, config: &Config) -> bool {
+        config.last_slot.is_some_and(|last| self.next > last)
+    }
+
+    /// Whether a slot that is chosen was, or can still be, bound by this leader to something else: its ballot is
+    /// overtaken (rule 8). Slots below the floor are expected to be fetched, inherited ones to be confirmed.
+    pub(crate) fn is_overtaken_by(&self, slot: Slot, entry: &Entry, log: &Log) -> bool {
+        if slot < self.floor || slot < log.first_unchosen() {
+            return false;
+        }
+        if slot >= self.next {
+            return self.inherited.get(&slot) != Some(entry);
+        }
+        let pending = slot.get().checked_sub(self.written_end().get()).and_then(|at| usize::try_from(at).ok());
+        let bound = match pending {
+            Some(at) => self.pending.get(at),
+            None => log.cell(slot).map(|cell| &cell.entry),
+        };
+        bound != Some(entry)
+    }
+
+    /// When the first unanswered peer is to be asked again.
+    pub(crate) fn resend_at(&self) -> Option<Instant> {
+        self.peers.iter().filter_map(Progress::resend_at).min()
+    }
+
+    // --- binding ---
+
+    /// Binds the next slot to a command (rule 4: once bound, for ever under this ballot). The caller asked `admits`.
+    pub(crate) fn bind(&mut self, entry: Entry) {
+        self.pending_bytes = self.pending_bytes.saturating_add(entry.payload_bytes()).saturating_add(ENTRY_HEAD_BYTES);
+        self.pending.push_back(entry);
+        self.next = self.next.next();
+    }
+
+    /// Binds what phase 1 found, and no-ops between, as the window admits (rules 2 and 10). True if it did.
+    pub(crate) fn bind_inherited(&mut self, log: &Log, config: &Config, stats: &mut Stats) -> bool {
+        let window_end = log.first_unchosen().plus(u64::from(config.window_slots));
+        let before = self.next;
+        while self.next < self.inherited_end && self.next < window_end {
+            if log.state(self.next) == State::Chosen {
+                // Learned meanwhile: never bound again (rule 9). What is pending must stay consecutive.
+                if self.has_pending() {
+                    break;
+                }
+                self.inherited.remove(&self.next);
+                self.next = self.next.next();
+                continue;
+            }
+            let entry = self.inherited.remove(&self.next).unwrap_or_else(|| {
+                stats.noops_bound = stats.noops_bound.saturating_add(1);
+                Entry::Noop
+            });
+            self.bind(entry);
+        }
+        self.next > before
+    }
+
+    /// Whether everything inherited is bound and applied: from now on commands and reads are served.
+    pub(crate) fn become_ready(&mut self, next_to_apply: Slot) -> bool {
+        let now_ready = !self.ready && next_to_apply >= self.inherited_end && next_to_apply >= self.floor;
+        self.ready |= now_ready;
+        now_ready
+    }
+
+    /// Takes the next run of bound entries for the own acceptor and the peers.
+    pub(crate) fn next_pending(&mut self, limits: Limits) -> Option<(Slot, Entries)> {
+        let first = self.written_end();
+        let mut count = 0usize;
+        let mut bytes = 0usize;
+        for entry in self.pending.iter().take(limits.entries) {
+            let cost = entry.payload_bytes().saturating_add(ENTRY_HEAD_BYTES);
+            if count > 0 && bytes.saturating_add(cost) > limits.bytes {
+                break;
+            }
+            bytes = bytes.saturating_add(cost);
+            count = count.saturating_add(1);
+        }
+        self.pending_bytes = self.pending_bytes.saturating_sub(bytes);
+        match count {
+            0 => None,
+            1 => Some((first, Entries::one(self.pending.pop_front()?))),
+            _ => Some((first, Entries::Many(self.pending.drain(..count).collect()))),
+        }
+    }
+
+    // --- votes ---
+
+    /// Counts a voter's votes per slot (rule 5) and marks what reached a quorum. How many slots were chosen.
+    pub(crate) fn on_votes(
+        &mut self,
+        voter: VoterSet,
+        slots: SlotRange,
+        membership: &Membership,
+        log: &mut Log,
+    ) -> u64 {
+        let mut chosen = 0u64;
+        let first = slots.first.max(self.tally_base);
+        for slot in (SlotRange { first, end: slots.end.min(self.written_end()) }).iter() {
+            let Some(votes) = self.votes_mut(slot) else { continue };
+            let before = *votes;
+            *votes = if mutant(Mutant::VoteCountedTwice) { votes.twice(voter) } else { votes.with(voter) };
+            // Reached exactly once: before this vote there was no quorum.
+            let reached = membership.is_phase2_quorum(*votes) && !membership.is_phase2_quorum(before);
+            if reached && log.choose(slot) {
+                chosen = chosen.saturating_add(1);
+            }
+        }
+        chosen
+    }
+
+    fn votes_mut(&mut self, slot: Slot) -> Option<&mut VoterSet> {
+        let index = usize::try_from(slot.get().checked_sub(self.tally_base.get())?).ok()?;
+        while self.tally.len() <= index {
+            self.tally.push_back(VoterSet::EMPTY);
+        }
+        self.tally.get_mut(index)
+    }
+
+    fn voted(&self, voter: VoterSet, slot: Slot) -> bool {
+        let Some(index) = slot.get().checked_sub(self.tally_base.get()) else { return false };
+        usize::try_from(index).ok().and_then(|index| self.tally.get(index)).is_some_and(|votes| votes.has(voter))
+    }
+
+    /// Forgets the votes of slots that every stream has passed or that are chosen long since.
+    pub(crate) fn forget_votes(&mut self, log: &Log) {
+        let keep_from = log.first_unchosen();
+        while self.tally_base < keep_from {
+            self.tally.pop_front();
+            self.tally_base = self.tally_base.next();
+        }
+    }
+
+    // --- peers ---
+
+    pub(crate) fn peer_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
+        self.peers.iter_mut().find(|peer| peer.node == node)
+    }
+
+    /// A peer acknowledged a run: joins it to what it is known to hold.
+    pub(crate) fn on_acknowledged(&mut self, node: NodeId, slots: SlotRange, now: Instant, config: &Config) {
+        let Some(peer) = self.peers.iter().find(|peer| peer.node == node) else { return };
+        if slots.first > peer.matched() || slots.end <= peer.matched() {
+            return;
+        }
+        let mut matched = slots.end.min(self.written_end());
+        // Votes that came before the one that closes the gap.
+        while let Some(voter) = peer.voter
+            && matched < self.written_end()
+            && self.voted(voter, matched)
+        {
+            matched = matched.next();
+        }
+        if let Some(peer) = self.peer_mut(node) {
+            peer.on_match(matched, now, config);
+        }
+    }
+
+    /// Sends a fresh run to everyone whose stream ends where it begins.
+    pub(crate) fn broadcast(
+        &mut self,
+        first: Slot,
+        entries: Entries,
+        log: &Log,
+        is_heard: impl Fn(NodeId) -> bool,
+        out: &mut Outbox,
+    ) {
+        let slots = SlotRange::of(first, entries.len());
+        let mut to = Recipients::NONE;
+        for peer in &mut self.peers {
+            if peer.streams(slots) && is_heard(peer.node) && to.push(peer.node) {
+                peer.on_sent(slots.end, out.now);
+            }
+        }
+        out.send_all(to, Body::Accept(Accept { ballot: self.ballot, first, prefix: log.first_unchosen(), entries }));
+    }
+
+    /// Goes back where an answer is overdue. How many entries will leave again.
+    pub(crate) fn on_time(&mut self, now: Instant, config: &Config) -> u64 {
+        let mut lost = 0u64;
+        for peer in &mut self.peers {
+            if peer.resend_at().is_some_and(|at| now >= at) {
+                lost = lost.saturating_add(peer.on_timeout(now, config));
+            }
+        }
+        lost
+    }
+
+    /// Sends every peer that is heard what it lacks, as far as its room and the runs under way admit.
+    pub(crate) fn pump(
+        &mut self,
+        log: &Log,
+        config: &Config,
+        promised: Option<Ballot>,
+        is_heard: impl Fn(NodeId) -> bool,
+        stats: &mut Stats,
+        out: &mut Outbox,
+    ) {
+        let end = self.written_end();
+        let ballot = self.ballot;
+        for peer in self.peers.iter_mut().filter(|peer| is_heard(peer.node)) {
+            loop {
+                let run = match peer.next_run(ballot, end, log, config) {
+                    Next::Nothing => break,
+                    Next::Accept(run) => {
+                        let body = Accept {
+                            ballot,
+                            first: run.first,
+                            prefix: log.first_unchosen(),
+                            entries: entries_of(run, log),
+                        };
+                        out.send(peer.node, Body::Accept(body));
+                        run
+                    }
+                    Next::Success(run) => {
+                        stats.entries_repaired = stats.entries_repaired.saturating_add(run.count());
+                        let body = Success { ballot: promised, first: run.first, entries: entries_of(run, log) };
+                        out.send(peer.node, Body::Success(body));
+                        run
+                    }
+                    Next::Fetch(slots) => {
+                        peer.set_fetching(Some(out.fetch(slots, config.run_bytes_max)));
+                        break;
+                    }
+                };
+                if run.is_empty() {
+                    break;
+                }
+                peer.on_sent(run.end, out.now);
+            }
+        }
+    }
+
+    /// Chosen entries that were read back for a peer; false if no peer waits for them.
+    pub(crate) fn on_fetched(
+        &mut self,
+        id: FetchId,
+        first: Slot,
+        entries: &Entries,
+        promised: Option<Ballot>,
+        stats: &mut Stats,
+        out: &mut Outbox,
+    ) -> bool {
+        let Some(peer) = self.peers.iter_mut().find(|peer| peer.fetching() == Some(id)) else { return false };
+        peer.set_fetching(None);
+        if first == peer.sent() && !entries.is_empty() {
+            stats.entries_repaired = stats.entries_repaired.saturating_add(entries.len() as u64);
+            let body = Success { ballot: promised, first, entries: entries.clone() };
+            out.send(peer.node, Body::Success(body));
+            peer.on_sent(SlotRange::of(first, entries.len()).end, out.now);
+        }
+        true
+    }
+}

@@ -1,0 +1,190 @@
+//! How far one peer is, as its leader sees it: what it holds, what is under way to it, when to send again.
+
+use crate::ballot::Ballot;
+use crate::config::Config;
+use crate::entry::Entries;
+use crate::event::FetchId;
+use crate::limits::ENTRY_HEAD_BYTES;
+use crate::log::{Log, State};
+use crate::node_id::NodeId;
+use crate::quorum::VoterSet;
+use crate::slot::{Slot, SlotRange};
+use crate::time::Instant;
+
+#[derive(Clone, Hash, Debug)]
+pub(crate) struct Progress {
+    pub(crate) node: NodeId,
+    /// `None` for a learner: it gets everything and counts for nothing.
+    pub(crate) voter: Option<VoterSet>,
+    /// Its durable first_unchosen, as last reported; `None` until it is heard.
+    reported: Option<Slot>,
+    room: u64,
+    /// It holds every slot below: it voted for it under this ballot, or knows it chosen.
+    matched: Slot,
+    /// Slots from `matched` to here are under way.
+    sent: Slot,
+    resend: Option<Instant>,
+    pause_us: u64,
+    /// A resend is unanswered: one run at a time until it answers.
+    probing: bool,
+    /// Chosen entries for it are being read from the log.
+    fetching: Option<FetchId>,
+}
+
+/// What to send to a peer next.
+pub(crate) enum Next {
+    /// Nothing now.
+    Nothing,
+    /// These slots, bound under the leader's ballot.
+    Accept(SlotRange),
+    /// These slots, chosen.
+    Success(SlotRange),
+    /// These slots, once they are read from the log.
+    Fetch(SlotRange),
+}
+
+/// Runs of chosen entries that may be under way to a peer at once: enough to hide a round trip and a sync.
+const REPAIR_RUNS_MAX: u64 = 4;
+
+impl Progress {
+    pub(crate) fn new(node: NodeId, voter: Option<VoterSet>, config: &Config) -> Progress {
+        Progress {
+            node,
+            voter,
+            reported: None,
+            room: 0,
+            matched: Slot::FIRST,
+            sent: Slot::FIRST,
+            resend: None,
+            pause_us: config.resend_us,
+            probing: false,
+            fetching: None,
+        }
+    }
+
+    pub(crate) fn matched(&self) -> Slot {
+        self.matched
+    }
+
+    pub(crate) fn sent(&self) -> Slot {
+        self.sent
+    }
+
+    pub(crate) fn resend_at(&self) -> Option<Instant> {
+        self.resend
+    }
+
+    pub(crate) fn fetching(&self) -> Option<FetchId> {
+        self.fetching
+    }
+
+    pub(crate) fn set_fetching(&mut self, id: Option<FetchId>) {
+        self.fetching = id;
+    }
+
+    /// Takes what the peer says of itself: how far it is and how much it can hold.
+    pub(crate) fn on_report(&mut self, first_unchosen: Slot, room: u32, now: Instant, config: &Config) {
+        if self.reported.is_none() {
+            self.sent = first_unchosen;
+        }
+        self.reported = self.reported.max(Some(first_unchosen));
+        self.room = u64::from(room);
+        self.on_match(first_unchosen, now, config);
+    }
+
+    /// A newer boot: what was under way is lost, what it holds is what it says (rule 18).
+    pub(crate) fn on_reboot(&mut self, config: &Config) {
+        *self = Progress::new(self.node, self.voter, config);
+    }
+
+    /// Everything below `matched` is there.
+    pub(crate) fn on_match(&mut self, matched: Slot, now: Instant, config: &Config) {
+        if matched <= self.matched {
+            return;
+        }
+        self.matched = matched;
+        self.sent = self.sent.max(matched);
+        self.probing = false;
+        self.pause_us = config.resend_us;
+        self.resend = (self.sent > self.matched).then(|| now.plus_us(self.pause_us));
+    }
+
+    /// Whether a run that begins where this peer's stream ends may go to it with everybody else's.
+    pub(crate) fn streams(&self, slots: SlotRange) -> bool {
+        self.sent == slots.first && !self.probing && self.reaches(slots.end)
+    }
+
+    fn reaches(&self, end: Slot) -> bool {
+        self.reported.is_some_and(|reported| end <= reported.plus(self.room))
+    }
+
+    /// These slots left for the peer.
+    pub(crate) fn on_sent(&mut self, end: Slot, now: Instant) {
+        self.sent = self.sent.max(end);
+        if self.resend.is_none() && self.sent > self.matched {
+            self.resend = Some(now.plus_us(self.pause_us));
+        }
+    }
+
+    /// No answer in time: goes back to the first slot it may lack, one run at a time (rule 11). How many slots.
+    pub(crate) fn on_timeout(&mut self, now: Instant, config: &Config) -> u64 {
+        let lost = self.sent.since(self.matched);
+        self.sent = self.matched;
+        self.probing = true;
+        self.fetching = None;
+        self.pause_us = self.pause_us.saturating_mul(2).min(config.resend_us_max);
+        self.resend = (lost > 0).then(|| now.plus_us(self.pause_us));
+        lost
+    }
+
+    /// The next run for this peer, up to `end`, the slot after the last one bound and written.
+    pub(crate) fn next_run(&self, ballot: Ballot, end: Slot, log: &Log, config: &Config) -> Next {
+        let in_flight = self.sent.since(self.matched);
+        let Some(reported) = self.reported else { return Next::Nothing };
+        if self.sent >= end.max(log.first_unchosen()) || self.fetching.is_some() || (self.probing && in_flight > 0) {
+            return Next::Nothing;
+        }
+        let limit = reported.plus(self.room);
+        let run_max = config.run_entries_max as u64;
+        if self.sent >= limit {
+            return Next::Nothing;
+        }
+        let repairs_full = in_flight >= run_max.saturating_mul(REPAIR_RUNS_MAX);
+        if self.sent < log.base() {
+            let end = log.base().min(self.sent.plus(run_max)).min(limit);
+            return if repairs_full { Next::Nothing } else { Next::Fetch(SlotRange { first: self.sent, end }) };
+        }
+        let state = log.state(self.sent);
+        let run = same_state(self.sent, state, limit.min(self.sent.plus(run_max)), log, config.run_bytes_max);
+        match state {
+            State::Chosen if repairs_full => Next::Nothing,
+            State::Chosen => Next::Success(run),
+            State::Accepted(accepted) if accepted == ballot => {
+                Next::Accept(SlotRange { first: run.first, end: run.end.min(end) })
+            }
+            State::Accepted(_) | State::Empty => Next::Nothing,
+        }
+    }
+}
+
+/// The longest run from `first` on in this state, within `end` and `bytes_max`; at least one slot.
+pub(crate) fn same_state(first: Slot, state: State, end: Slot, log: &Log, bytes_max: usize) -> SlotRange {
+    let mut run = SlotRange { first, end: first };
+    let mut bytes = 0usize;
+    while run.end < end
+        && let Some(cell) = log.cell(run.end)
+        && cell.state == state
+    {
+        bytes = bytes.saturating_add(cell.entry.payload_bytes()).saturating_add(ENTRY_HEAD_BYTES);
+        if bytes > bytes_max && run.end > first {
+            break;
+        }
+        run.end = run.end.next();
+    }
+    run
+}
+
+/// The entries of a run that is in memory.
+pub(crate) fn entries_of(run: SlotRange, log: &Log) -> Entries {
+    run.iter().map_while(|slot| log.cell(slot)).map(|cell| cell.entry.clone()).collect()
+}
