@@ -4,5 +4,5 @@ pub mod client;
 pub mod fuzzing;
 pub mod invariants;
 pub mod load;
-
 pub mod rivals;
+pub mod sim;
