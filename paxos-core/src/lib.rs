@@ -159,6 +159,8 @@ mod quorum;
 mod read;
 mod replica;
 mod rng;
+#[cfg(test)]
+mod rules;
 mod slot;
 mod stats;
 mod time;
