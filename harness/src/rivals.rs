@@ -28,34 +28,3 @@ pub trait Trio {
     /// How many proposed entries are chosen so far, as the leader knows.
     fn chosen(&self) -> u64;
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(mut trio: impl Trio) {
-        let before = trio.chosen();
-        let payload = Bytes::from_static(b"sixteen bytes...");
-        for count in [1, 64, 3, 256] {
-            trio.choose(&payload, count);
-        }
-        assert_eq!(trio.chosen() - before, 324);
-    }
-
-    #[test]
-    fn ours_chooses_what_is_proposed() {
-        check(Ours::new());
-    }
-
-    #[cfg(feature = "rivals")]
-    #[test]
-    fn omnipaxos_chooses_what_is_proposed() {
-        check(Omni::new(1));
-    }
-
-    #[cfg(feature = "rivals")]
-    #[test]
-    fn raft_chooses_what_is_proposed() {
-        check(Raft::new());
-    }
-}

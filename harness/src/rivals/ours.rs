@@ -12,10 +12,6 @@ use super::Trio;
 
 const VOTERS: usize = 3;
 
-/// What a round takes on the replicas' clock, and how often all of them look at it.
-const ROUND_US: u64 = 1;
-const TICK_US: u64 = 10_000;
-
 /// Three replicas, the messages between them, and what they applied.
 pub struct Ours {
     now_us: u64,
@@ -54,17 +50,12 @@ impl Ours {
         while !trio.elected() {
             assert!(trio.now_us < 10_000_000, "no leader after ten simulated seconds");
             trio.now_us += 1_000;
-            trio.tick();
+            for at in 0..VOTERS {
+                trio.handle(at, Event::Tick);
+            }
+            trio.carry();
         }
         trio
-    }
-
-    /// Lets every replica see the time: heartbeats leave, and elections too.
-    fn tick(&mut self) {
-        for at in 0..VOTERS {
-            self.handle(at, Event::Tick);
-        }
-        self.carry();
     }
 
     fn elected(&mut self) -> bool {
@@ -141,10 +132,7 @@ impl Ours {
 
 impl Trio for Ours {
     fn choose(&mut self, payload: &Bytes, count: usize) {
-        self.now_us += ROUND_US;
-        if self.now_us.is_multiple_of(TICK_US) {
-            self.tick();
-        }
+        self.now_us += 1;
         let wanted = self.applied[self.leader] + count as u64;
         for _ in 0..count {
             let tag = Tag(self.next_tag);
