@@ -133,6 +133,8 @@ pub mod wire;
 
 mod acceptor;
 mod action;
+#[cfg(any(test, feature = "quickcheck"))]
+mod arbitrary;
 mod ballot;
 mod catch_up;
 mod config;
@@ -153,6 +155,8 @@ mod mutants;
 mod node_id;
 mod outbox;
 mod persist;
+#[cfg(test)]
+mod properties;
 mod proposals;
 mod proposer;
 mod quorum;
@@ -166,6 +170,8 @@ mod stats;
 mod time;
 
 pub use action::{Action, FenceReason, ProposeError, ReadError, Recipients, Role, RoleReason};
+#[cfg(any(test, feature = "quickcheck"))]
+pub use arbitrary::AnyEvent;
 pub use ballot::Ballot;
 pub use config::{Config, ConfigError, ElectionPolicy};
 pub use entry::{CommandId, Entries, Entry};

@@ -123,6 +123,17 @@ impl Ours {
         }
     }
 
+    /// Heartbeats keep the leader in contact, here as anywhere.
+    fn tick_those_due(&mut self) {
+        let now = Instant::from_us(self.now_us);
+        for at in 0..self.replicas.len() {
+            if self.replicas[at].deadline().is_some_and(|(due, _)| due <= now) {
+                self.handle(at, Event::Tick);
+                self.carry();
+            }
+        }
+    }
+
     fn carry(&mut self) {
         while let Some((to, message)) = self.in_flight.pop_front() {
             self.handle(to, Event::Message(message));
@@ -141,6 +152,7 @@ impl Trio for Ours {
         }
         self.handle(self.leader, Event::Tick);
         self.carry();
+        self.tick_those_due();
         assert_eq!(self.applied[self.leader], wanted, "everything proposed is chosen and applied");
     }
 
