@@ -69,3 +69,45 @@ pub trait Files {
         name.to_owned()
     }
 }
+
+impl<F: Files + ?Sized> Files for &mut F {
+    fn list(&mut self) -> io::Result<Vec<String>> {
+        (**self).list()
+    }
+
+    fn len(&mut self, name: &str) -> io::Result<u64> {
+        (**self).len(name)
+    }
+
+    fn read_at(&mut self, name: &str, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        (**self).read_at(name, offset, buffer)
+    }
+
+    fn create(&mut self, name: &str, bytes_zeroed: u64) -> io::Result<()> {
+        (**self).create(name, bytes_zeroed)
+    }
+
+    fn write_at(&mut self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        (**self).write_at(name, offset, bytes)
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        (**self).sync(name)
+    }
+
+    fn sync_dir(&mut self) -> io::Result<()> {
+        (**self).sync_dir()
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        (**self).rename(from, to)
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        (**self).remove(name)
+    }
+
+    fn path(&self, name: &str) -> String {
+        (**self).path(name)
+    }
+}
