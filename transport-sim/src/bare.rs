@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use paxos_core::{
-    Action, ClusterId, Config, Entries, Entry, Event, FetchId, Formatted, Genesis, Incarnation, Instant, Member,
+    Action, Body, ClusterId, Config, Entries, Entry, Event, FetchId, Formatted, Genesis, Incarnation, Instant, Member,
     Membership, Message, NodeId, Receipt, Record, Recovery, Replica, Slot, SlotRange, Tag, Ticket,
 };
 
@@ -47,6 +47,14 @@ struct Seat {
     node: NodeId,
     disk: Records,
     replica: Option<Replica>,
+}
+
+/// What goes wrong while all else works: how many times of 256.
+#[derive(Clone, Copy, Default)]
+struct Weather {
+    loss: u8,
+    twice: u8,
+    lazy: u8,
 }
 
 /// A disk as a list of records.
@@ -98,6 +106,19 @@ impl Records {
             entries.push(entry.clone());
         }
         entries.into()
+    }
+}
+
+/// Kinds of messages that `Move::Lose` tells apart.
+const KINDS: u8 = 5;
+
+fn kind_of(body: &Body) -> u8 {
+    match body {
+        Body::Accept(_) => 0,
+        Body::Accepted(_) => 1,
+        Body::Prepare(_) | Body::Promise(_) | Body::Refused(_) => 2,
+        Body::Success(_) | Body::SuccessReply(_) | Body::Fetch(_) => 3,
+        Body::Heartbeat(_) | Body::HandOver(_) => 4,
     }
 }
 
@@ -195,8 +216,11 @@ impl<O: Observer> Bare<O> {
                 }
                 Ok(())
             }
-            Move::Propose { node, count } => (0..count).try_for_each(|_| self.propose(seat(node))),
-            Move::Read { node } => self.read(seat(node)),
+            Move::Propose { node, count } => {
+                let seat = self.addressed(node);
+                (0..count).try_for_each(|_| self.propose(seat))
+            }
+            Move::Read { node } => self.read(self.addressed(node)),
             Move::Sync { node, count } => {
                 self.sync(seat(node), usize::from(count))?;
                 self.fetch(seat(node))
@@ -206,7 +230,14 @@ impl<O: Observer> Bare<O> {
                 self.now = self.now.plus_us(u64::from(ms) * 1_000);
                 Ok(())
             }
-            Move::Run { ms } => self.flow(u64::from(ms) * 1_000),
+            Move::Run { ms, loss, twice, lazy } => self.flow(u64::from(ms) * 1_000, Weather { loss, twice, lazy }),
+            Move::Lose { node, kind } => {
+                let from = self.seats[seat(node)].node;
+                self.flight.retain(|envelope| {
+                    envelope.message.header.from != from || kind_of(&envelope.message.body) != kind % KINDS
+                });
+                Ok(())
+            }
             Move::Crash { node, keep } => self.crash(seat(node), usize::from(keep)),
             Move::Restart { node } => self.start(seat(node)),
             Move::FailDisk { node } => self.handle(seat(node), Event::PersistFailed),
@@ -241,7 +272,7 @@ impl<O: Observer> Bare<O> {
         let until = self.now.plus_us(self.config.election_timeout_us * ROUNDS);
         let mut proposed = false;
         while self.now < until {
-            self.flow(self.config.heartbeat_us)?;
+            self.flow(self.config.heartbeat_us, Weather::default())?;
             let leader = (0..self.seats.len())
                 .find(|&seat| self.seats[seat].replica.as_ref().is_some_and(|replica| replica.propose_room() > 0));
             if let Some(leader) = leader
@@ -267,6 +298,13 @@ impl<O: Observer> Bare<O> {
 
     fn pick(&self, pick: u16) -> Option<usize> {
         (!self.flight.is_empty()).then(|| usize::from(pick) % self.flight.len())
+    }
+
+    /// The seat that a client turns to.
+    fn addressed(&self, node: u8) -> usize {
+        let leads = |seat: &Seat| seat.replica.as_ref().is_some_and(|replica| replica.propose_room() > 0);
+        let leader = self.seats.iter().position(leads).filter(|_| node >= 128);
+        leader.unwrap_or(usize::from(node) % self.seats.len())
     }
 
     fn cut(&mut self, link: usize, both: bool) {
@@ -322,7 +360,7 @@ impl<O: Observer> Bare<O> {
     }
 
     /// Everything works for so long: messages take a millisecond, disks too, timers are on time.
-    fn flow(&mut self, us: u64) -> Result<(), Violation> {
+    fn flow(&mut self, us: u64, weather: Weather) -> Result<(), Violation> {
         let until = self.now.plus_us(us);
         while self.now < until {
             let mut busy = false;
@@ -333,12 +371,20 @@ impl<O: Observer> Bare<O> {
                     continue;
                 }
                 busy = true;
+                if self.strikes(weather.loss) {
+                    continue;
+                }
+                if self.strikes(weather.twice) {
+                    self.deliver(to, message.clone())?;
+                }
                 self.deliver(to, message)?;
             }
             for seat in 0..self.seats.len() {
                 busy |= !self.seats[seat].disk.waiting.is_empty() || !self.seats[seat].disk.fetches.is_empty();
-                self.sync(seat, usize::MAX)?;
-                self.fetch(seat)?;
+                if !self.strikes(weather.lazy) {
+                    self.sync(seat, usize::MAX)?;
+                    self.fetch(seat)?;
+                }
                 if self.deadline(seat).is_some_and(|due| due <= self.now) {
                     busy = true;
                     self.handle(seat, Event::Tick)?;
@@ -349,6 +395,10 @@ impl<O: Observer> Bare<O> {
             self.now = if busy { soon } else { next.clamp(soon, until.max(soon)) };
         }
         Ok(())
+    }
+
+    fn strikes(&mut self, of_256: u8) -> bool {
+        of_256 > 0 && self.rng.below(256) < u64::from(of_256)
     }
 
     fn deadline(&self, seat: usize) -> Option<Instant> {

@@ -2,15 +2,27 @@
 //! seed. Nothing here knows what is right or wrong: judges implement [`Observer`].
 
 mod bare;
+mod client;
+mod clock;
 mod digest;
+mod disk;
+mod heap;
 mod moves;
+mod network;
 mod observer;
+mod resp;
 mod rng;
 mod trace;
 
 pub use bare::Bare;
+pub use client::{Client, Manner, Operation, OperationId, Wish};
+pub use clock::Clock;
 pub use digest::Digest;
+pub use disk::{Damage, SECTOR_BYTES, SimFiles};
+pub use heap::Heap;
 pub use moves::{HEAD_BYTES, MOVE_BYTES, Move, Schedule};
+pub use network::{Arrivals, Mischief, Network, Quality};
 pub use observer::{Fact, Moment, Observer, Violation};
+pub use resp::{Malformed, Replies, Reply, request};
 pub use rng::{Concern, Rng};
 pub use trace::Trace;

@@ -26,14 +26,14 @@ pub enum Move {
     },
     /// A client proposes so many commands at a node.
     Propose {
-        /// Where.
+        /// Where; from 128 on, at whoever leads.
         node: u8,
         /// How many.
         count: u8,
     },
     /// A client reads at a node.
     Read {
-        /// Where.
+        /// Where; from 128 on, at whoever leads.
         node: u8,
     },
     /// The first records that wait for the disk become durable, and the node is told.
@@ -57,6 +57,19 @@ pub enum Move {
     Run {
         /// How long.
         ms: u16,
+        /// How many of 256 messages are lost.
+        loss: u8,
+        /// How many of 256 messages arrive twice.
+        twice: u8,
+        /// How many of 256 times a disk is not ready in a round.
+        lazy: u8,
+    },
+    /// All messages of one kind in flight from a node are lost.
+    Lose {
+        /// Sender.
+        node: u8,
+        /// Which kind.
+        kind: u8,
     },
     /// A process dies; so many of the records that waited for its disk are found after all.
     Crash {
@@ -92,7 +105,7 @@ pub enum Move {
 }
 
 /// Bytes of one encoded move.
-pub const MOVE_BYTES: usize = 3;
+pub const MOVE_BYTES: usize = 4;
 /// Bytes before the moves of an encoded schedule.
 pub const HEAD_BYTES: usize = 4;
 
@@ -166,7 +179,14 @@ impl Schedule {
                 let top = match kind {
                     Kind::Deliver | Kind::Sync => 300,
                     Kind::Run | Kind::Tick | Kind::Propose | Kind::Read => 60,
-                    Kind::Crash | Kind::Cut | Kind::Pass | Kind::Repeat | Kind::Drop | Kind::Restart | Kind::Heal => 30,
+                    Kind::Crash
+                    | Kind::Cut
+                    | Kind::Pass
+                    | Kind::Repeat
+                    | Kind::Drop
+                    | Kind::Lose
+                    | Kind::Restart
+                    | Kind::Heal => 30,
                     Kind::HandOver | Kind::FailDisk => 8,
                 };
                 weights.push((kind as u8, rng.log_uniform(1, top)));
@@ -175,7 +195,7 @@ impl Schedule {
         let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
         // Whole runs of schedules begin with a leader, as whole lives of clusters do.
         if rng.coin() {
-            schedule.moves.push(Move::Run { ms: 2_000 });
+            schedule.moves.push(Move::Run { ms: 2_000, loss: 0, twice: 0, lazy: 0 });
         }
         for _ in 0..moves {
             let mut drawn = rng.below(total);
@@ -188,7 +208,7 @@ impl Schedule {
                 drawn -= weight;
             }
             let bits = rng.draw();
-            schedule.moves.push(Move::decode([chosen, bits as u8, (bits >> 8) as u8]));
+            schedule.moves.push(Move::decode([chosen, bits as u8, (bits >> 8) as u8, (bits >> 16) as u8]));
         }
         schedule
     }
@@ -204,6 +224,7 @@ enum Kind {
     Propose,
     Read,
     Drop,
+    Lose,
     Repeat,
     Pass,
     Crash,
@@ -215,7 +236,7 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Kind; 15] = [
+    const ALL: [Kind; 16] = [
         Kind::Deliver,
         Kind::Sync,
         Kind::Run,
@@ -223,6 +244,7 @@ impl Kind {
         Kind::Propose,
         Kind::Read,
         Kind::Drop,
+        Kind::Lose,
         Kind::Repeat,
         Kind::Pass,
         Kind::Crash,
@@ -236,19 +258,29 @@ impl Kind {
 
 impl Move {
     /// Reads a move from any bytes.
-    pub fn decode([kind, one, two]: [u8; MOVE_BYTES]) -> Move {
+    pub fn decode([kind, one, two, three]: [u8; MOVE_BYTES]) -> Move {
         // Most picks are near the oldest message, as on real links; the rest reach anywhere.
         let pick = if two < 0xc0 { u16::from(one & 0x07) } else { u16::from_le_bytes([one, two]) };
         match Kind::ALL[usize::from(kind) % Kind::ALL.len()] {
             Kind::Deliver => Move::Deliver { pick },
             Kind::Repeat => Move::Repeat { pick },
             Kind::Drop => Move::Drop { pick },
+            Kind::Lose => Move::Lose { node: one, kind: two },
             Kind::Propose => Move::Propose { node: one, count: 1 + two % 4 },
             Kind::Read => Move::Read { node: one },
             Kind::Sync => Move::Sync { node: one, count: 1 + two % 8 },
             Kind::Tick => Move::Tick { node: one },
             Kind::Pass => Move::Pass { ms: u16::from(one) * 2 },
-            Kind::Run => Move::Run { ms: 1 + u16::from(one) * 4 },
+            Kind::Run => {
+                // Few runs are long: what is undecided when the next fault strikes is what matters.
+                let ms = 1 + (u16::from(one) * u16::from(one)) / 64;
+                Move::Run {
+                    ms,
+                    loss: two.saturating_sub(0x80) * u8::from(two & 1 == 1),
+                    twice: (three & 0x0f).saturating_sub(0x08) * 0x20,
+                    lazy: (three >> 4).saturating_sub(0x07) * 0x1f,
+                }
+            }
             Kind::Crash => Move::Crash { node: one, keep: two % 8 },
             Kind::Restart => Move::Restart { node: one },
             Kind::FailDisk => Move::FailDisk { node: one },

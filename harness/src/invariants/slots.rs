@@ -178,6 +178,10 @@ impl Slots {
         let mut held = promise.held.iter().peekable();
         for at in first..end {
             let slot = Slot::FIRST.plus(at as u64);
+            // What the asker has bound under this ballot, no promise can change any more (rule 4).
+            if self.bid_entry(slot, promise.ballot).is_some() {
+                continue;
+            }
             let cast = self.slots[at].bids.iter().filter(|bid| bid.ballot < promise.ballot && bid.voters.has(voter));
             let Some(highest) = cast.map(|bid| bid.ballot).max() else { continue };
             while held.peek().is_some_and(|held| held.slot < slot) {

@@ -33,3 +33,29 @@ pub fn run(seed: u64, election: ElectionPolicy, steps: Option<u64>, trace: Trace
     outcome.tally = bare.observer.tally();
     outcome
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bare_replicas_keep_the_invariants_under_both_policies() {
+        for (election, seeds) in [(ElectionPolicy::Stable, 60), (ElectionPolicy::HighestId, 30)] {
+            let mut chosen = 0;
+            for seed in 1..=seeds {
+                let outcome = run(seed, election, None, Trace::silent());
+                assert_eq!(outcome.violation, None, "seed {seed} under {election:?}");
+                chosen += outcome.tally.chosen;
+            }
+            assert!(chosen > seeds * 5, "only {chosen} slots chosen");
+        }
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_trace() {
+        let hashes: Vec<u64> =
+            [3, 3, 4].map(|seed| run(seed, ElectionPolicy::Stable, None, Trace::silent()).hash).into();
+        assert_eq!(hashes[0], hashes[1]);
+        assert_ne!(hashes[0], hashes[2]);
+    }
+}

@@ -37,6 +37,13 @@ pub struct Args {
     pub steps: Option<u64>,
 }
 
+impl Args {
+    /// The arguments of a silent run in this world.
+    pub fn of(world: WorldKind, election: Election) -> Args {
+        Args { seed: None, seeds: None, first: 1, jobs: Some(1), trace: false, election, world, steps: None }
+    }
+}
+
 /// Who should lead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Election {

@@ -1,0 +1,379 @@
+//! The room for clients: they speak RESP bytes, pipeline, follow MOVED, retry at other nodes, and give up.
+//!
+//! A client is a state machine like everything else here: the world tells it what happened, it answers with wishes.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use paxos_core::{Instant, NodeId};
+
+use crate::resp::{self, Replies, Reply};
+use crate::rng::Rng;
+
+/// Names one operation of one client, for ever.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct OperationId {
+    /// Which client.
+    pub client: u32,
+    /// From 1.
+    pub number: u64,
+}
+
+/// What a client asks for, however often it has to be sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Operation {
+    /// Its name.
+    pub id: OperationId,
+    /// The command, without the ONCE before it.
+    pub args: Vec<Bytes>,
+    /// Session and sequence, if it is to run at most once however often it is sent.
+    pub once: Option<(Bytes, u64)>,
+}
+
+impl Operation {
+    /// Whether it changes nothing, so that it can be asked again.
+    pub fn is_read(&self) -> bool {
+        matches!(self.args.first().map(|verb| &verb[..]), Some(b"GET" | b"STRLEN" | b"EXISTS" | b"MGET"))
+    }
+}
+
+/// What a client wants the world to do, or to know.
+#[derive(Debug)]
+pub enum Wish {
+    /// Connect to this node; there is no connection now.
+    Connect(NodeId),
+    /// Send these bytes on the connection.
+    Send(Bytes),
+    /// Close the connection.
+    HangUp,
+    /// Tell me when it is this time.
+    Wake(Instant),
+    /// For the history: an operation begins.
+    Asked(Operation),
+    /// For the history: it ended with this reply.
+    Answered(OperationId, Reply),
+    /// For the history: nobody will ever know how it ended.
+    Unknown(OperationId),
+    /// The server sent what no server should.
+    Nonsense(String),
+}
+
+/// How a client behaves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Manner {
+    /// How many operations it begins in all.
+    pub operations: u64,
+    /// Most operations without a reply at once.
+    pub depth: usize,
+    /// Between bursts, in microseconds on average.
+    pub think_us: u64,
+    /// Gives up a connection on which a reply is late by this much, in microseconds.
+    pub patience_us: u64,
+    /// Uses a session for what writes.
+    pub once: bool,
+    /// How many keys there are.
+    pub keys: u64,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Client {
+    id: u32,
+    manner: Manner,
+    nodes: Vec<NodeId>,
+    rng: Rng,
+    /// Where to connect next.
+    favourite: NodeId,
+    line: Line,
+    begun: u64,
+    sequence: u64,
+    session: Option<Bytes>,
+    /// Operations to be sent, first time or again.
+    waiting: VecDeque<Operation>,
+    /// In the order in which replies must come.
+    sent: VecDeque<Sent>,
+    replies: Replies,
+    next_burst: Instant,
+    /// No sending and no connecting before.
+    pause_until: Instant,
+    wake_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Line {
+    Idle,
+    Connecting,
+    Open,
+    /// Sends nothing more and hangs up when all replies are in.
+    Leaving,
+}
+
+#[derive(Debug)]
+struct Sent {
+    at: Instant,
+    what: Asked,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Session,
+    Operation(Operation),
+}
+
+impl Client {
+    /// A client that knows these nodes, of which there must be one.
+    pub fn new(id: u32, manner: Manner, nodes: Vec<NodeId>, mut rng: Rng) -> Client {
+        let favourite = rng.pick(&nodes);
+        Client {
+            id,
+            manner,
+            nodes,
+            rng,
+            favourite,
+            line: Line::Idle,
+            begun: 0,
+            sequence: 0,
+            session: None,
+            waiting: VecDeque::new(),
+            sent: VecDeque::new(),
+            replies: Replies::default(),
+            next_burst: Instant::default(),
+            pause_until: Instant::default(),
+            wake_at: None,
+        }
+    }
+
+    /// Whether everything it begins has ended.
+    pub fn is_done(&self) -> bool {
+        self.begun >= self.manner.operations && self.waiting.is_empty() && self.sent.is_empty()
+    }
+
+    /// From now on it hurries: faults are over.
+    pub fn hurry(&mut self, think_us: u64) {
+        self.manner.think_us = self.manner.think_us.min(think_us);
+        self.next_burst = Instant::default();
+    }
+
+    /// Operations begun and not ended.
+    pub fn open(&self) -> usize {
+        self.waiting.len() + self.sent.len()
+    }
+
+    /// The connection it asked for is there.
+    pub fn connected(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
+        self.line = Line::Open;
+        self.replies = Replies::default();
+        self.go_on(now, wishes);
+    }
+
+    /// The connection is gone, or could not be made.
+    pub fn closed(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
+        self.line = Line::Idle;
+        for sent in self.sent.drain(..) {
+            match sent.what {
+                Asked::Session => {}
+                Asked::Operation(operation) => match operation.once {
+                    Some(_) => self.waiting.push_back(operation),
+                    None => wishes.push(Wish::Unknown(operation.id)),
+                },
+            }
+        }
+        self.favourite = self.rng.pick(&self.nodes);
+        self.pause_until = now.plus_us(self.rng.between(1_000, 100_000));
+        self.go_on(now, wishes);
+    }
+
+    /// It is the time that it wished to be told of, or a later one.
+    pub fn woken(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
+        self.wake_at = None;
+        let late = self.sent.front().is_some_and(|sent| now.since_us(sent.at) >= self.manner.patience_us);
+        if late {
+            wishes.push(Wish::HangUp);
+            self.closed(now, wishes);
+            return;
+        }
+        self.go_on(now, wishes);
+    }
+
+    /// Bytes came from the node.
+    pub fn received(&mut self, now: Instant, bytes: &[u8], wishes: &mut Vec<Wish>) {
+        self.replies.feed(bytes);
+        loop {
+            match self.replies.next_reply() {
+                Ok(Some(reply)) => match self.sent.pop_front() {
+                    Some(sent) => self.replied(now, sent.what, reply, wishes),
+                    None => wishes.push(Wish::Nonsense(format!("{reply:?} answers nothing"))),
+                },
+                Ok(None) => break,
+                Err(malformed) => {
+                    wishes.push(Wish::Nonsense(malformed.0));
+                    break;
+                }
+            }
+        }
+        self.go_on(now, wishes);
+    }
+
+    fn replied(&mut self, now: Instant, asked: Asked, reply: Reply, wishes: &mut Vec<Wish>) {
+        let error = match &reply {
+            Reply::Error(line) => line.split(' ').next().unwrap_or(""),
+            Reply::Status(_) | Reply::Number(_) | Reply::Bulk(_) | Reply::Nil | Reply::Array(_) => "",
+        };
+        match error {
+            // These say that the command was never proposed: it is safe to send it again.
+            "MOVED" => {
+                let host = moved_to(&reply);
+                if let Some(node) = host.filter(|node| self.nodes.contains(node)) {
+                    self.favourite = node;
+                }
+                self.line = Line::Leaving;
+                self.again(asked);
+            }
+            "CLUSTERDOWN" | "TRYAGAIN" | "LOADING" | "BUSY" => {
+                self.pause_until = now.plus_us(self.rng.between(10_000, 200_000));
+                if self.rng.coin() {
+                    self.favourite = self.rng.pick(&self.nodes);
+                    self.line = Line::Leaving;
+                }
+                self.again(asked);
+            }
+            "INDOUBT" => match asked {
+                Asked::Operation(operation) if operation.once.is_none() => wishes.push(Wish::Unknown(operation.id)),
+                Asked::Operation(_) | Asked::Session => self.again(asked),
+            },
+            "SESSIONEXPIRED" | "STALE" => match asked {
+                Asked::Operation(operation) => {
+                    if operation.once.as_ref().is_some_and(|(session, _)| Some(session) == self.session.as_ref()) {
+                        self.session = None;
+                    }
+                    wishes.push(Wish::Answered(operation.id, reply));
+                }
+                Asked::Session => wishes.push(Wish::Nonsense(format!("{reply:?} to ONCE NEW"))),
+            },
+            _ => match asked {
+                Asked::Operation(operation) => wishes.push(Wish::Answered(operation.id, reply)),
+                Asked::Session => match reply {
+                    Reply::Number(id) => self.open_session(Bytes::from(id.to_string())),
+                    Reply::Bulk(id) => self.open_session(id),
+                    Reply::Status(_) | Reply::Error(_) | Reply::Nil | Reply::Array(_) => {
+                        wishes.push(Wish::Nonsense(format!("{reply:?} to ONCE NEW")));
+                    }
+                },
+            },
+        }
+    }
+
+    fn open_session(&mut self, id: Bytes) {
+        self.session = Some(id);
+        self.sequence = 0;
+    }
+
+    fn again(&mut self, asked: Asked) {
+        if let Asked::Operation(operation) = asked {
+            self.waiting.push_back(operation);
+        }
+    }
+
+    /// Does whatever can be done now, and asks to be woken when more can.
+    fn go_on(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
+        if self.line == Line::Leaving && self.sent.is_empty() {
+            wishes.push(Wish::HangUp);
+            self.line = Line::Idle;
+        }
+        if now >= self.pause_until {
+            match self.line {
+                Line::Idle if !self.is_done() && (!self.waiting.is_empty() || now >= self.next_burst) => {
+                    self.line = Line::Connecting;
+                    wishes.push(Wish::Connect(self.favourite));
+                }
+                Line::Open => self.fill(now, wishes),
+                Line::Idle | Line::Connecting | Line::Leaving => {}
+            }
+        }
+        let mut wake: Option<Instant> = None;
+        let mut at = |moment: Instant| wake = Some(wake.map_or(moment, |wake| wake.min(moment)));
+        if let Some(sent) = self.sent.front() {
+            at(sent.at.plus_us(self.manner.patience_us));
+        }
+        if now < self.pause_until {
+            at(self.pause_until);
+        } else if self.begun < self.manner.operations && now < self.next_burst {
+            at(self.next_burst);
+        }
+        if let Some(wake) = wake.map(|wake| wake.max(now.plus_us(1)))
+            && self.wake_at.is_none_or(|set| wake < set || set <= now)
+        {
+            self.wake_at = Some(wake);
+            wishes.push(Wish::Wake(wake));
+        }
+    }
+
+    fn fill(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
+        if self.manner.once && self.session.is_none() {
+            if self.sent.is_empty() && !self.is_done() {
+                let mut bytes = Vec::new();
+                resp::request(&[Bytes::from_static(b"ONCE"), Bytes::from_static(b"NEW")], &mut bytes);
+                self.sent.push_back(Sent { at: now, what: Asked::Session });
+                wishes.push(Wish::Send(bytes.into()));
+            }
+            return;
+        }
+        if now >= self.next_burst && self.begun < self.manner.operations {
+            let burst = self.rng.between(1, self.manner.depth as u64);
+            self.next_burst = now.plus_us(self.rng.exponential(self.manner.think_us) * burst);
+            for _ in 0..burst.min(self.manner.operations - self.begun) {
+                let operation = self.draw();
+                wishes.push(Wish::Asked(operation.clone()));
+                self.waiting.push_back(operation);
+            }
+        }
+        let mut bytes = Vec::new();
+        while self.sent.len() < self.manner.depth {
+            let Some(operation) = self.waiting.pop_front() else { break };
+            let mut args = Vec::new();
+            if let Some((session, sequence)) = &operation.once {
+                args.extend([Bytes::from_static(b"ONCE"), session.clone(), Bytes::from(sequence.to_string())]);
+            }
+            args.extend(operation.args.iter().cloned());
+            resp::request(&args, &mut bytes);
+            self.sent.push_back(Sent { at: now, what: Asked::Operation(operation) });
+        }
+        if !bytes.is_empty() {
+            wishes.push(Wish::Send(bytes.into()));
+        }
+    }
+
+    /// The next operation. Every write is different from all others, so that the log tells whose it is.
+    fn draw(&mut self) -> Operation {
+        self.begun += 1;
+        let id = OperationId { client: self.id, number: self.begun };
+        let key = self.rng.below(self.manner.keys);
+        let token = format!("{}.{}", self.id, self.begun);
+        let words: Vec<String> = match self.rng.below(16) {
+            0..5 => vec!["GET".into(), format!("k{key}")],
+            5..8 => vec!["SET".into(), format!("k{key}"), token],
+            8..11 => vec!["APPEND".into(), format!("k{key}"), format!("[{token}]")],
+            11..14 => {
+                // A sum in which every addend can be told apart, and which never overflows.
+                let addend = u64::from(self.id) * 1_000_000 + self.begun;
+                vec!["INCRBY".into(), format!("n{key}"), addend.to_string()]
+            }
+            14 => vec!["GETSET".into(), format!("k{key}"), token],
+            _ => vec!["SET".into(), format!("k{key}"), token, "NX".into()],
+        };
+        let args: Vec<Bytes> = words.into_iter().map(Bytes::from).collect();
+        let mut operation = Operation { id, args, once: None };
+        if self.manner.once && !operation.is_read() {
+            self.sequence += 1;
+            operation.once = self.session.clone().map(|session| (session, self.sequence));
+        }
+        operation
+    }
+}
+
+/// The node in `MOVED <slot> n<id>:<port>`.
+fn moved_to(reply: &Reply) -> Option<NodeId> {
+    let Reply::Error(line) = reply else { return None };
+    let host = line.split(' ').nth(2)?.split(':').next()?;
+    host.strip_prefix('n')?.parse().ok().map(NodeId)
+}

@@ -1,0 +1,206 @@
+//! The room for the links between nodes: each direction has its own delay, loss, duplication and order, and can be
+//! cut or clogged.
+
+use std::collections::BTreeMap;
+
+use paxos_core::{Instant, NodeId};
+
+use crate::rng::Rng;
+
+/// How good links are. Chances are per million.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quality {
+    /// No message is faster, in microseconds.
+    pub delay_us_min: u64,
+    /// What comes on top, exponential with this mean, in microseconds.
+    pub jitter_us: u64,
+    /// How many messages are lost.
+    pub loss: u64,
+    /// How many messages arrive twice.
+    pub duplication: u64,
+    /// How late a second arrival may be, in microseconds.
+    pub replay_us_max: u64,
+    /// How many messages arrive at another node than they were sent to.
+    pub misrouted: u64,
+    /// Whether messages may overtake each other.
+    pub reorders: bool,
+}
+
+impl Quality {
+    /// A quiet local network.
+    pub const CALM: Quality = Quality {
+        delay_us_min: 100,
+        jitter_us: 100,
+        loss: 0,
+        duplication: 0,
+        replay_us_max: 0,
+        misrouted: 0,
+        reorders: false,
+    };
+}
+
+/// When the copies of one message arrive, if they do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Arrivals {
+    /// The message itself.
+    pub first: Option<Instant>,
+    /// Its duplicate.
+    pub second: Option<Instant>,
+}
+
+/// What the network did to messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Mischief {
+    /// Lost by chance.
+    pub lost: u64,
+    /// Lost because the link was cut.
+    pub cut: u64,
+    /// Delivered twice.
+    pub duplicated: u64,
+    /// Delivered to somebody else.
+    pub misrouted: u64,
+}
+
+/// All links.
+#[derive(Debug)]
+pub struct Network {
+    quality: Quality,
+    links: BTreeMap<(NodeId, NodeId), Link>,
+    rng: Rng,
+    /// What it did so far.
+    pub mischief: Mischief,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    /// How many partitions cut it.
+    cuts: u32,
+    /// Nothing arrives before.
+    clogged: Instant,
+    last: Instant,
+}
+
+impl Network {
+    /// A network whose links are all of this quality.
+    pub fn new(quality: Quality, rng: Rng) -> Network {
+        Network { quality, links: BTreeMap::new(), rng, mischief: Mischief::default() }
+    }
+
+    /// From now on links are of this quality, no link is cut, and clogs are gone.
+    pub fn heal(&mut self, quality: Quality) {
+        self.quality = quality;
+        for link in self.links.values_mut() {
+            link.cuts = 0;
+            link.clogged = Instant::default();
+        }
+    }
+
+    /// Cuts one direction; cuts add up, so that overlapping partitions heal one by one.
+    pub fn cut(&mut self, from: NodeId, to: NodeId) {
+        self.link(from, to).cuts += 1;
+    }
+
+    /// Takes one cut back.
+    pub fn mend(&mut self, from: NodeId, to: NodeId) {
+        let link = self.link(from, to);
+        link.cuts = link.cuts.saturating_sub(1);
+    }
+
+    /// Nothing that is sent this way arrives before this moment.
+    pub fn clog(&mut self, from: NodeId, to: NodeId, until: Instant) {
+        let link = self.link(from, to);
+        link.clogged = link.clogged.max(until);
+    }
+
+    /// Whether messages can pass this way.
+    pub fn passes(&self, from: NodeId, to: NodeId) -> bool {
+        self.links.get(&(from, to)).is_none_or(|link| link.cuts == 0)
+    }
+
+    fn link(&mut self, from: NodeId, to: NodeId) -> &mut Link {
+        self.links.entry((from, to)).or_default()
+    }
+
+    /// Decides the fate of a message that leaves now.
+    pub fn send(&mut self, now: Instant, from: NodeId, to: NodeId) -> Arrivals {
+        let quality = self.quality;
+        if !self.passes(from, to) {
+            self.mischief.cut += 1;
+            return Arrivals::default();
+        }
+        let delay = quality.delay_us_min + self.rng.exponential(quality.jitter_us);
+        let lost = self.rng.chance(quality.loss);
+        let twice = self.rng.chance(quality.duplication);
+        let link = self.links.entry((from, to)).or_default();
+        let mut at = now.plus_us(delay).max(link.clogged);
+        if !quality.reorders {
+            at = at.max(link.last);
+            link.last = at;
+        }
+        let second = twice.then(|| {
+            self.mischief.duplicated += 1;
+            let late = quality.replay_us_max.max(1);
+            at.plus_us(self.rng.log_uniform(1, late))
+        });
+        if lost {
+            self.mischief.lost += 1;
+            return Arrivals { first: None, second };
+        }
+        Arrivals { first: Some(at), second }
+    }
+
+    /// Whether this message goes astray.
+    pub fn misroutes(&mut self) -> bool {
+        let astray = self.rng.chance(self.quality.misrouted);
+        self.mischief.misrouted += u64::from(astray);
+        astray
+    }
+
+    /// How long bytes between a client and a node take; a client's stream is never reordered.
+    pub fn client_delay(&mut self) -> u64 {
+        self.quality.delay_us_min + self.rng.exponential(self.quality.jitter_us.min(20_000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Concern;
+
+    const ONE: NodeId = NodeId(1);
+    const TWO: NodeId = NodeId(2);
+
+    #[test]
+    fn streams_keep_their_order_and_datagrams_do_not() {
+        let rough = Quality { jitter_us: 50_000, ..Quality::CALM };
+        for (quality, ordered) in [(rough, true), (Quality { reorders: true, ..rough }, false)] {
+            let mut network = Network::new(quality, Rng::new(5, Concern::Network));
+            let arrivals: Vec<Instant> =
+                (0..200).filter_map(|sent| network.send(Instant::from_us(sent * 100), ONE, TWO).first).collect();
+            assert_eq!(arrivals.len(), 200);
+            assert_eq!(arrivals.is_sorted(), ordered);
+        }
+    }
+
+    #[test]
+    fn cuts_are_one_way_and_add_up() {
+        let mut network = Network::new(Quality::CALM, Rng::new(5, Concern::Network));
+        network.cut(ONE, TWO);
+        network.cut(ONE, TWO);
+        network.mend(ONE, TWO);
+        assert_eq!(network.send(Instant::default(), ONE, TWO), Arrivals::default());
+        assert!(network.send(Instant::default(), TWO, ONE).first.is_some());
+        network.mend(ONE, TWO);
+        assert!(network.send(Instant::default(), ONE, TWO).first.is_some());
+    }
+
+    #[test]
+    fn loss_and_duplication_are_as_frequent_as_asked_for() {
+        let quality = Quality { loss: 300_000, duplication: 100_000, replay_us_max: 60_000_000, ..Quality::CALM };
+        let mut network = Network::new(quality, Rng::new(5, Concern::Network));
+        let fates: Vec<Arrivals> = (0..10_000).map(|_| network.send(Instant::default(), ONE, TWO)).collect();
+        let lost = fates.iter().filter(|fate| fate.first.is_none()).count();
+        let twice = fates.iter().filter(|fate| fate.second.is_some()).count();
+        assert!((2_800..3_200).contains(&lost) && (900..1_100).contains(&twice), "{lost} {twice}");
+    }
+}
