@@ -147,8 +147,7 @@ impl EventLoop {
             }
             if self.stop_requested()? {
                 info!("syncing the log and leaving");
-                self.disk.stop();
-                return Ok(());
+                return self.disk.stop().map_err(|error| stop_of(&self.data_dir, error));
             }
         }
     }

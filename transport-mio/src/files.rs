@@ -11,7 +11,8 @@ use node::wal::Files;
 /// Open files kept at once: the segment that is written, the one made ahead, and a few that are read.
 const OPEN_MAX: usize = 8;
 
-/// Zeros are written in pieces of this size.
+/// Zeros are written, and synced, in pieces of this size: one sync of a whole segment would keep those of the log
+/// waiting behind it.
 const ZERO_BYTES: usize = 1 << 20;
 
 /// One directory with the files of a log.
@@ -20,6 +21,8 @@ pub struct Directory {
     path: PathBuf,
     /// Kept open so that a sync of the directory needs no new descriptor.
     handle: File,
+    /// Files may be changed, not only read.
+    writable: bool,
     /// Most recently used first.
     open: VecDeque<(String, File)>,
 }
@@ -34,7 +37,15 @@ impl Directory {
         if !handle.metadata()?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Directory { path: path.to_owned(), handle, open: VecDeque::new() })
+        Ok(Directory { path: path.to_owned(), handle, writable: true, open: VecDeque::new() })
+    }
+
+    /// Opens an existing directory whose files need not be writable, and cannot be written through it.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn open_to_read(path: &Path) -> io::Result<Directory> {
+        Ok(Directory { writable: false, ..Directory::open(path)? })
     }
 
     fn file(&mut self, name: &str) -> io::Result<&File> {
@@ -46,7 +57,7 @@ impl Directory {
                 }
             }
             None => {
-                let file = OpenOptions::new().read(true).write(true).open(self.path.join(name))?;
+                let file = OpenOptions::new().read(true).write(self.writable).open(self.path.join(name))?;
                 self.keep(name, file);
             }
         }
@@ -107,6 +118,9 @@ impl Files for Directory {
             let count = usize::try_from(bytes_zeroed - offset).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
             file.write_all_at(zeros.get(..count).unwrap_or(&zeros), offset)?;
             offset += count as u64;
+            if offset < bytes_zeroed {
+                file.sync_data()?;
+            }
         }
         self.keep(name, file);
         Ok(())

@@ -13,11 +13,11 @@ use std::time::Instant as SystemInstant;
 
 use mio::net::TcpListener;
 use mio::{Interest, Poll, Token, Waker};
-use node::wal::Wal;
+use node::wal::{Preparation, TornTail, Wal, WalError};
 use node::{Address, Node};
 use paxos_core::limits::FRAME_BYTES_MAX;
 use paxos_core::{NodeId, Record, Recovered};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::client_conn::{ClientLimits, Clients};
 use crate::clock::Clock;
@@ -116,7 +116,17 @@ impl Server {
             // A wake that fails is made up for by the next turn, which a heartbeat brings soon.
             let _ = disk_waker.wake();
         };
-        let disk = Disk::start(log, wake).map_err(|source| system("disk thread", source))?;
+        let prepare_in = dir.clone();
+        let prepare = move |preparation: Preparation| {
+            let path = || prepare_in.display().to_string();
+            let mut files = Directory::open(&prepare_in).map_err(|source| WalError::Io {
+                operation: "open",
+                path: path(),
+                source,
+            })?;
+            preparation.run(&mut files)
+        };
+        let disk = Disk::start(log, wake, prepare).map_err(|source| system("disk thread", source))?;
         let stopper = Stopper { requests: Arc::default(), waker: Arc::clone(&waker) };
         let addresses = settings.peers.iter().map(|peer| (NodeId(peer.id), peer.peer_addr.clone())).collect();
         let idle_us = (settings.core.election_timeout_us * IDLE_ELECTION_TIMEOUTS).max(IDLE_US_MIN);
@@ -188,6 +198,13 @@ fn open_log(settings: &Settings) -> Result<(Wal<Directory>, Recovered), Stop> {
         undecided = recovered.held_slots(),
         "log read"
     );
+    if let Some(torn) = log.torn_tail() {
+        let TornTail { segment, offset, bytes } = torn;
+        warn!(
+            segment,
+            offset, bytes, "dropped a group that the last process did not finish: it was never acknowledged"
+        );
+    }
     Ok((log, recovered))
 }
 
