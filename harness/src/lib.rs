@@ -1,8 +1,15 @@
 //! Launches, loads, checks and measures clusters of real nodes; the rooms behind the binary `paxos`.
 
+pub mod cli;
 pub mod client;
+pub mod cluster;
+pub mod command;
 pub mod fuzzing;
 pub mod invariants;
 pub mod load;
+pub mod monitor;
 pub mod rivals;
 pub mod sim;
+pub mod status;
+pub mod target;
+pub mod up;

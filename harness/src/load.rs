@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::client::{Client, ClientError, SESSION_WINDOW};
@@ -265,7 +266,7 @@ impl<'a> Load<'a> {
 }
 
 /// What a check of the acknowledged writes found.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize)]
 pub struct Verdict {
     /// Acknowledged writes that were looked for.
     pub acknowledged: u64,
