@@ -1,0 +1,4 @@
+/* The smallest program around libprobe.a. */
+int probe(void);
+
+int main(void) { return probe(); }
