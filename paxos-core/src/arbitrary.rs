@@ -153,7 +153,7 @@ arbitrary! {
             entries: Entries::arbitrary(g),
         }),
         6 => Body::SuccessReply(SuccessReply { first_unchosen: Slot::arbitrary(g), room: small(g, 9_000) as u32 }),
-        7 => Body::Heartbeat(Heartbeat::arbitrary(g)),
+        7 => Body::Heartbeat(Box::new(Heartbeat::arbitrary(g))),
         8 => Body::Fetch(Fetch { slots: SlotRange::arbitrary(g) }),
         _ => Body::HandOver(HandOver { ballot: Ballot::arbitrary(g), prefix: Slot::arbitrary(g) }),
     };

@@ -89,6 +89,11 @@ impl Gate {
         if receipt.last() <= self.redeemed {
             return true;
         }
+        if self.islands.is_empty() && receipt.first() <= self.redeemed.saturating_add(1) {
+            self.redeemed = receipt.last();
+            self.owing_since = (self.redeemed < self.issued).then_some(now);
+            return true;
+        }
         let at = self.islands.partition_point(|island| island.0 < receipt.first());
         self.islands.insert(at, (receipt.first(), receipt.last()));
         while let Some(&(first, last)) = self.islands.first() {
@@ -100,6 +105,11 @@ impl Gate {
         }
         self.owing_since = (self.redeemed < self.issued).then_some(now);
         true
+    }
+
+    /// Whether anything may leave now.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.waiting.front().is_some_and(|(sequence, _)| *sequence <= self.redeemed)
     }
 
     /// The next testimony whose ticket is redeemed.

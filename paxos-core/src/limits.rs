@@ -4,7 +4,7 @@
 pub const VOTERS_MAX: usize = 9;
 
 /// Most other members, voters and learners together, that a replica talks to.
-pub const PEERS_MAX: usize = 16;
+pub const PEERS_MAX: usize = 11;
 
 /// Most bytes in one frame, checked before allocation; one entry always fits (`Config` checks it).
 pub const FRAME_BYTES_MAX: usize = 4 << 20;

@@ -198,15 +198,18 @@ impl Log {
 
     /// Forgets applied slots that slow followers no longer get from memory.
     pub(crate) fn trim(&mut self, next_to_apply: Slot) {
-        while self.base < self.first_unchosen.min(next_to_apply) {
-            let retained = usize::try_from(self.first_unchosen.since(self.base)).unwrap_or(usize::MAX);
-            if retained <= self.window_slots && self.chosen_bytes <= self.retained_bytes {
-                return;
-            }
+        let end = self.first_unchosen.min(next_to_apply);
+        while self.base < end && self.retains_too_much() {
             let Some(cell) = self.cells.pop_front() else { return };
             self.chosen_bytes = self.chosen_bytes.saturating_sub(cost(&cell.entry));
             self.base = self.base.next();
         }
+    }
+
+    #[inline]
+    fn retains_too_much(&self) -> bool {
+        let retained = self.first_unchosen.since(self.base);
+        retained > self.window_slots as u64 || self.chosen_bytes > self.retained_bytes
     }
 }
 

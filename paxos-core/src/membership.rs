@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::limits::VOTERS_MAX;
+use crate::limits::{PEERS_MAX, VOTERS_MAX};
 use crate::node_id::{Incarnation, NodeId};
 use crate::quorum::{QuorumSystem, VoterSet};
 
@@ -40,6 +40,12 @@ pub enum MembershipError {
     /// More voters than tallies can count.
     #[error("{count} voters; at most {VOTERS_MAX} are possible")]
     TooManyVoters {
+        /// How many were asked for.
+        count: usize,
+    },
+    /// More members than recipients can be named in one action.
+    #[error("{count} members; at most {} are possible", PEERS_MAX + 1)]
+    TooManyMembers {
         /// How many were asked for.
         count: usize,
     },
@@ -76,6 +82,10 @@ impl Membership {
         }
         if voters.len() > VOTERS_MAX {
             return Err(MembershipError::TooManyVoters { count: voters.len() });
+        }
+        let count = voters.len().saturating_add(learners.len());
+        if count > PEERS_MAX.saturating_add(1) {
+            return Err(MembershipError::TooManyMembers { count });
         }
         voters.sort_unstable();
         learners.sort_unstable();

@@ -3,6 +3,7 @@
 //! Entries are skipped by serde: `wire.rs` appends them behind the message, so that their payloads are slices
 //! of the frame on one side and are written once on the other.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -51,8 +52,8 @@ pub enum Body {
     Success(Success),
     /// Answers Success.
     SuccessReply(SuccessReply),
-    /// Failure detection, election, learning at idle, reads.
-    Heartbeat(Heartbeat),
+    /// Failure detection, election, learning at idle, reads. Boxed: it is the largest by far, and the rarest.
+    Heartbeat(Box<Heartbeat>),
     /// Asks for chosen entries; answered by Success.
     Fetch(Fetch),
     /// The leader passes its leadership on.

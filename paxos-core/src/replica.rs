@@ -3,6 +3,7 @@
 //! Reading order: `handle`, then the `on_*` of the event, then `settle`, which carries on whatever an event set
 //! free until nothing moves.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 
@@ -412,27 +413,25 @@ impl Replica {
     // --- messages ---
 
     fn on_message(&mut self, message: Message, actions: &mut Vec<Action>) {
-        let Message { header, body } = message;
-        let member = self.genesis.membership().member(header.from);
-        let known = member.is_some_and(|member| member.incarnation == header.incarnation);
-        if header.cluster != self.header.cluster || header.from == self.header.from || !known {
+        let header = message.header;
+        if !self.is_member(&header) {
             self.stats.messages_foreign = self.stats.messages_foreign.saturating_add(1);
             return;
         }
         let promised_round = self.acceptor.promised().map_or(0, |ballot| ballot.round);
         let horizon = self.round_seen.max(promised_round).saturating_add(ROUND_LEAP_MAX);
-        if highest_round(&body) > horizon {
+        if highest_round(&message.body) > horizon {
             self.stats.messages_absurd = self.stats.messages_absurd.saturating_add(1);
             return;
         }
         let (from, boot) = (header.from, header.boot);
-        match body {
+        match message.body {
             Body::Prepare(prepare) => self.acceptor.on_prepare(from, boot, &prepare, outbox!(self, actions)),
             Body::Promise(promise) => self.on_promise(from, boot, promise),
-            Body::Refused(refused) => self.on_refused(refused, actions),
-            Body::Accept(accept) => self.on_accept(from, boot, &accept, actions),
-            Body::Accepted(accepted) => self.on_accepted(from, boot, &accepted),
-            Body::Success(success) => self.on_success(from, &success, actions),
+            Body::Refused(refused) => self.on_refused(&refused, actions),
+            Body::Accept(ref accept) => self.on_accept(from, boot, accept, actions),
+            Body::Accepted(ref accepted) => self.on_accepted(from, boot, accepted),
+            Body::Success(ref success) => self.on_success(from, success, actions),
             Body::SuccessReply(reply) => self.on_report(from, boot, reply.first_unchosen, reply.room),
             Body::Heartbeat(heartbeat) => self.on_heartbeat(from, boot, heartbeat, actions),
             Body::Fetch(fetch) => {
@@ -447,6 +446,12 @@ impl Replica {
                 }
             }
         }
+    }
+
+    fn is_member(&self, header: &Header) -> bool {
+        let member = self.genesis.membership().member(header.from);
+        let known = member.is_some_and(|member| member.incarnation == header.incarnation);
+        known && header.cluster == self.header.cluster && header.from != self.header.from
     }
 
     fn on_promise(&mut self, from: NodeId, boot: Boot, promise: Promise) {
@@ -465,7 +470,7 @@ impl Replica {
         }
     }
 
-    fn on_refused(&mut self, refused: Refused, actions: &mut Vec<Action>) {
+    fn on_refused(&mut self, refused: &Refused, actions: &mut Vec<Action>) {
         if refused.asker_boot != self.header.boot || refused.promised <= refused.ballot {
             self.stats.messages_stale = self.stats.messages_stale.saturating_add(1);
             return;
@@ -546,9 +551,9 @@ impl Replica {
         }
     }
 
-    fn on_heartbeat(&mut self, from: NodeId, boot: Boot, heartbeat: Heartbeat, actions: &mut Vec<Action>) {
-        let Heartbeat { leading: claims, prefix, first_unchosen, room, .. } = heartbeat;
-        let heard = self.election.on_heartbeat(from, boot, heartbeat, self.header.boot, self.now);
+    fn on_heartbeat(&mut self, from: NodeId, boot: Boot, heartbeat: Box<Heartbeat>, actions: &mut Vec<Action>) {
+        let Heartbeat { leading: claims, prefix, first_unchosen, room, .. } = *heartbeat;
+        let heard = self.election.on_heartbeat(from, boot, *heartbeat, self.header.boot, self.now);
         let Heartbeating::Fresh { rebooted, asks } = heard else {
             self.stats.messages_stale = self.stats.messages_stale.saturating_add(1);
             return;
@@ -559,6 +564,7 @@ impl Replica {
             if rebooted {
                 peer.on_reboot(&self.config);
             }
+            peer.set_heard(true);
             peer.on_report(first_unchosen, room, self.now, &self.config);
         }
         if let Some(ballot) = claims {
@@ -586,6 +592,8 @@ impl Replica {
                 }
             }
             Proposer::Leading(leading) => {
+                let (election, now) = (&self.election, self.now);
+                leading.note_heard(|node| election.is_heard(node, now));
                 let lost = leading.on_time(self.now, &self.config);
                 self.stats.entries_resent = self.stats.entries_resent.saturating_add(lost);
             }
@@ -687,7 +695,7 @@ impl Replica {
             echo,
         };
         let out = outbox!(self, actions);
-        out.send(node, Body::Heartbeat(heartbeat));
+        out.send(node, Body::Heartbeat(Box::new(heartbeat)));
     }
 
     // --- changes of role ---
@@ -763,6 +771,7 @@ impl Replica {
             if let Some((first_unchosen, room)) = self.election.reported(node) {
                 progress.on_report(first_unchosen, room, self.now, &self.config);
             }
+            progress.set_heard(self.election.is_heard(node, self.now));
             peers.push(progress);
         }
         self.election.on_won();
@@ -834,12 +843,10 @@ impl Replica {
         let Proposer::Leading(leading) = &mut self.proposer else { return };
         let limits =
             Limits { entries: self.config.run_entries_max.min(RUN_ENTRIES_MAX), bytes: self.config.run_bytes_max };
-        let (election, now) = (&self.election, self.now);
         while let Some((first, entries)) = leading.next_pending(limits) {
             let out = outbox!(self, actions);
-            let heard = |node| election.is_heard(node, now);
             // The ballot was durable before Prepare left, so the run need not wait for this disk (rule 6).
-            leading.broadcast(first, entries.clone(), &self.log, heard, out);
+            leading.broadcast(first, entries.clone(), &self.log, out);
             self.acceptor.accept_own(leading.ballot(), first, entries, &mut self.log, out);
         }
     }
@@ -859,10 +866,12 @@ impl Replica {
                 self.step_down(RoleReason::Outvoted, actions);
             }
             moved |= self.lead_if_promised(actions);
-            self.log.advance();
-            self.apply(actions);
-            moved |= self.lead_on(actions);
-            if !moved || self.fenced.is_some() {
+            moved |= self.log.advance() > 0;
+            if self.learner.next_to_apply() < self.log.first_unchosen() {
+                self.apply(actions);
+            }
+            let led = self.lead_on(actions);
+            if !(led || moved && self.gate.has_ready()) {
                 break;
             }
         }
@@ -914,10 +923,8 @@ impl Replica {
 
     fn replicate(&mut self, actions: &mut Vec<Action>) {
         let Proposer::Leading(leading) = &mut self.proposer else { return };
-        let (election, now, promised) = (&self.election, self.now, self.acceptor.promised());
-        let heard = |node| election.is_heard(node, now);
-        let out = outbox!(self, actions);
-        leading.pump(&self.log, &self.config, promised, heard, &mut self.stats, out);
+        let promised = self.acceptor.promised();
+        leading.pump(&self.log, &self.config, promised, &mut self.stats, outbox!(self, actions));
     }
 
     /// Says what is durable now.

@@ -1,5 +1,6 @@
 //! A unit test per rule, named after it: one replica, hand-written messages of its peers, and what it answers.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use std::vec;
 
@@ -174,7 +175,7 @@ impl Lone {
         for peer in peers {
             let echo = Echo { boot: self.replica.header().boot, sent_us: self.now_us, leading: None, round: 0 };
             let heard = Heartbeat { echo: Some(echo), ..heartbeat(None, 1, self.now_us) };
-            self.hear(*peer, Body::Heartbeat(heard));
+            self.hear(*peer, Body::Heartbeat(Box::new(heard)));
         }
     }
 
@@ -296,7 +297,7 @@ fn rule_2_nothing_is_proposed_below_what_a_promise_says_is_chosen() {
     lone.said();
     let covers = SlotRange { first: slot(1), end: slot(1) };
     let promise = Promise { ballot: own, asker_boot: BOOT, covers, held: vec![], last: true, first_unchosen: slot(4) };
-    lone.hear(2, Body::Heartbeat(heartbeat(None, 4, lone.now_us)));
+    lone.hear(2, Body::Heartbeat(Box::new(heartbeat(None, 4, lone.now_us))));
     lone.hear(2, Body::Promise(promise));
     let said = lone.said();
     let fetch = Body::Fetch(Fetch { slots: SlotRange { first: slot(1), end: slot(4) } });
@@ -471,7 +472,7 @@ fn rule_7_the_prefix_marks_what_was_accepted_under_its_ballot_also_when_it_comes
     lone.hear(2, accept(leader, 1, &[entry("a", 1)], 1));
     assert_eq!(lone.applied(), vec![entry("a", 1), entry("b", 2)], "the prefix 3 was heard before");
     lone.hear(2, accept(leader, 3, &[entry("c", 3)], 3));
-    lone.hear(2, Body::Heartbeat(heartbeat(Some(leader), 4, 1)));
+    lone.hear(2, Body::Heartbeat(Box::new(heartbeat(Some(leader), 4, 1))));
     assert_eq!(lone.applied().len(), 3, "idle learning");
 }
 
@@ -558,7 +559,7 @@ fn rule_14_nobody_campaigns_while_a_quorum_follows_somebody() {
     for _ in 0..200 {
         let echo = Some(Echo { boot: BOOT, sent_us: lone.now_us, leading: None, round: 0 });
         let following = Heartbeat { following: Some(ballot(3, 3)), echo, ..heartbeat(None, 1, lone.now_us) };
-        lone.hear(2, Body::Heartbeat(following));
+        lone.hear(2, Body::Heartbeat(Box::new(following)));
         lone.wait(10_000);
     }
     assert_eq!(lone.replica.role(), Role::Following, "node 2 hears a leader, so one is there");
@@ -581,7 +582,7 @@ fn rule_14_a_leader_without_contact_steps_down() {
 fn rule_14_a_hand_over_is_taken_at_once_from_the_leader_that_is_followed_only() {
     let mut lone = Lone::new(1, 3);
     let leader = ballot(3, 3);
-    lone.hear(3, Body::Heartbeat(heartbeat(Some(leader), 1, 1)));
+    lone.hear(3, Body::Heartbeat(Box::new(heartbeat(Some(leader), 1, 1))));
     assert_eq!(lone.replica.leader(), Some(NodeId(3)));
     lone.hear(2, Body::HandOver(HandOver { ballot: leader, prefix: slot(1) }));
     lone.hear(3, Body::HandOver(HandOver { ballot: ballot(2, 3), prefix: slot(1) }));
@@ -625,7 +626,7 @@ fn rule_17_an_applied_entry_is_the_callers_by_its_id_and_never_by_equal_bytes() 
 fn rule_18_evidence_of_an_older_boot_is_stale_and_its_votes_still_count() {
     let mut lone = Lone::new(1, 3);
     let own = lone.lead();
-    lone.hear_boot(2, 5, Body::Heartbeat(heartbeat(None, 1, 1)));
+    lone.hear_boot(2, 5, Body::Heartbeat(Box::new(heartbeat(None, 1, 1))));
     lone.propose(1, "x");
     lone.wait(0);
     lone.sync();
@@ -644,7 +645,7 @@ fn a_read_waits_for_a_quorum_to_echo_a_round_that_began_after_it() {
     let ready = |lone: &Lone| lone.others.iter().filter(|action| matches!(action, Action::ReadReady { .. })).count();
     let reply = |lone: &mut Lone, echo| {
         lone.now_us += 1;
-        lone.hear(2, Body::Heartbeat(Heartbeat { echo, ..heartbeat(None, 1, lone.now_us) }));
+        lone.hear(2, Body::Heartbeat(Box::new(Heartbeat { echo, ..heartbeat(None, 1, lone.now_us) })));
     };
     reply(&mut lone, echo(Some(own), 0, 1));
     reply(&mut lone, echo(None, 1, 2));

@@ -265,6 +265,13 @@ impl Leading {
 
     // --- peers ---
 
+    /// Takes note of who is silent and who is not.
+    pub(crate) fn note_heard(&mut self, is_heard: impl Fn(NodeId) -> bool) {
+        for peer in &mut self.peers {
+            peer.set_heard(is_heard(peer.node));
+        }
+    }
+
     pub(crate) fn peer_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
         self.peers.iter_mut().find(|peer| peer.node == node)
     }
@@ -289,18 +296,11 @@ impl Leading {
     }
 
     /// Sends a fresh run to everyone whose stream ends where it begins.
-    pub(crate) fn broadcast(
-        &mut self,
-        first: Slot,
-        entries: Entries,
-        log: &Log,
-        is_heard: impl Fn(NodeId) -> bool,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn broadcast(&mut self, first: Slot, entries: Entries, log: &Log, out: &mut Outbox) {
         let slots = SlotRange::of(first, entries.len());
         let mut to = Recipients::NONE;
         for peer in &mut self.peers {
-            if peer.streams(slots) && is_heard(peer.node) && to.push(peer.node) {
+            if peer.streams(slots) && to.push(peer.node) {
                 peer.on_sent(slots.end, out.now);
             }
         }
@@ -324,13 +324,13 @@ impl Leading {
         log: &Log,
         config: &Config,
         promised: Option<Ballot>,
-        is_heard: impl Fn(NodeId) -> bool,
         stats: &mut Stats,
         out: &mut Outbox,
     ) {
         let end = self.written_end();
         let ballot = self.ballot;
-        for peer in self.peers.iter_mut().filter(|peer| is_heard(peer.node)) {
+        let wanted = end.max(log.first_unchosen());
+        for peer in self.peers.iter_mut().filter(|peer| peer.lags(wanted)) {
             loop {
                 let run = match peer.next_run(ballot, end, log, config) {
                     Next::Nothing => break,

@@ -14,6 +14,8 @@ use crate::time::Instant;
 #[derive(Clone, Hash, Debug)]
 pub(crate) struct Progress {
     pub(crate) node: NodeId,
+    /// Whether its heartbeats still come; nothing is sent to a peer that is silent.
+    heard: bool,
     /// `None` for a learner: it gets everything and counts for nothing.
     pub(crate) voter: Option<VoterSet>,
     /// Its durable first_unchosen, as last reported; `None` until it is heard.
@@ -50,6 +52,7 @@ impl Progress {
     pub(crate) fn new(node: NodeId, voter: Option<VoterSet>, config: &Config) -> Progress {
         Progress {
             node,
+            heard: false,
             voter,
             reported: None,
             room: 0,
@@ -60,6 +63,10 @@ impl Progress {
             probing: false,
             fetching: None,
         }
+    }
+
+    pub(crate) fn set_heard(&mut self, heard: bool) {
+        self.heard = heard;
     }
 
     pub(crate) fn matched(&self) -> Slot {
@@ -111,7 +118,7 @@ impl Progress {
 
     /// Whether a run that begins where this peer's stream ends may go to it with everybody else's.
     pub(crate) fn streams(&self, slots: SlotRange) -> bool {
-        self.sent == slots.first && !self.probing && self.reaches(slots.end)
+        self.heard && self.sent == slots.first && !self.probing && self.reaches(slots.end)
     }
 
     fn reaches(&self, end: Slot) -> bool {
@@ -137,11 +144,17 @@ impl Progress {
         lost
     }
 
+    /// Whether there is anything at all to send, now or later.
+    #[inline]
+    pub(crate) fn lags(&self, end: Slot) -> bool {
+        self.heard && self.sent < end
+    }
+
     /// The next run for this peer, up to `end`, the slot after the last one bound and written.
     pub(crate) fn next_run(&self, ballot: Ballot, end: Slot, log: &Log, config: &Config) -> Next {
         let in_flight = self.sent.since(self.matched);
         let Some(reported) = self.reported else { return Next::Nothing };
-        if self.sent >= end.max(log.first_unchosen()) || self.fetching.is_some() || (self.probing && in_flight > 0) {
+        if !self.lags(end.max(log.first_unchosen())) || self.fetching.is_some() || (self.probing && in_flight > 0) {
             return Next::Nothing;
         }
         let limit = reported.plus(self.room);
