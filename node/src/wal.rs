@@ -11,6 +11,7 @@
 mod error;
 mod files;
 mod flip;
+mod fuzz;
 mod index;
 mod inspect;
 mod layout;
@@ -26,6 +27,7 @@ use paxos_core::{Formatted, Record, Recovered};
 
 pub use error::{Corruption, Damage, KnownBy, WalError};
 pub use files::Files;
+pub use fuzz::fuzz;
 pub use inspect::{Inspect, Inspected, Item};
 pub use memory::{Fate, MemoryFiles};
 pub use recover::TornTail;

@@ -9,7 +9,7 @@ use super::files::Files;
 use super::layout::{GROUP_HEAD_BYTES, SegmentHead, padded, segment_name};
 use super::record;
 use super::recover::segments;
-use super::scan::{Damaged, Found, Segment, record_of};
+use super::scan::{Damaged, Found, Segment, checked_record};
 
 /// Something in a log.
 #[derive(Debug)]
@@ -71,6 +71,8 @@ pub enum Item {
 pub struct Inspect<F> {
     files: F,
     numbers: VecDeque<u64>,
+    /// The number that comes next if none is missing.
+    next_number: u64,
     current: Option<(Segment, SegmentHead, u64)>,
     ready: VecDeque<Inspected>,
 }
@@ -85,7 +87,7 @@ impl<F: Files> Inspect<F> {
         if numbers.is_empty() {
             return Err(WalError::NotFormatted);
         }
-        Ok(Inspect { files, numbers: numbers.into(), current: None, ready: VecDeque::new() })
+        Ok(Inspect { files, numbers: numbers.into(), next_number: 1, current: None, ready: VecDeque::new() })
     }
 
     fn show(&mut self, segment: u64, offset: u64, item: Result<Item, WalError>) {
@@ -106,14 +108,6 @@ impl<F: Files> Inspect<F> {
             }
             Err(error) => self.show(number, 0, Err(error)),
         }
-        // A gap in the numbers is damage too.
-        if let Some(next) = self.numbers.front()
-            && *next != number + 1
-        {
-            let path = self.files.path(&segment_name(number + 1));
-            let missing = WalError::Corrupt { path, segment: number + 1, offset: 0, reason: Corruption::Missing };
-            self.show(number + 1, 0, Err(missing));
-        }
     }
 
     /// Shows what is at one place and says where to go on.
@@ -125,10 +119,10 @@ impl<F: Files> Inspect<F> {
                 let (sequence, records, bytes) = (group.sequence, group.records, group.body_bytes);
                 self.show(number, at, Ok(Item::Group { sequence, records, bytes }));
                 let mut next = 0;
-                while let Some(placed) = record_of(seed.group(sequence), &body, next) {
+                while let Some(placed) = checked_record(&body, next) {
                     next = placed.end();
                     let offset = at + (GROUP_HEAD_BYTES + placed.at) as u64;
-                    let record = record::decode(placed.head.kind, &placed.body);
+                    let record = record::decode(placed.head.kind, &placed.body(&body));
                     let item = record.map(Item::Record).map_err(|why| segment.corrupt(&self.files, offset, why));
                     self.show(number, offset, item);
                 }
@@ -184,8 +178,17 @@ impl<F: Files> Iterator for Inspect<F> {
                     Err(error) => self.show(segment.number, at, Err(error)),
                 }
             } else {
-                let number = self.numbers.pop_front()?;
-                self.enter(number);
+                let number = *self.numbers.front()?;
+                let expected = std::mem::replace(&mut self.next_number, number);
+                if number == expected {
+                    self.numbers.pop_front();
+                    self.next_number += 1;
+                    self.enter(number);
+                } else {
+                    let (path, reason) = (self.files.path(&segment_name(expected)), Corruption::Missing);
+                    let missing = WalError::Corrupt { path, segment: expected, offset: 0, reason };
+                    self.show(expected, 0, Err(missing));
+                }
             }
         }
     }

@@ -42,24 +42,33 @@ impl Group {
     }
 
     pub(super) fn append(&mut self, record: &Record) -> Result<(), WalError> {
+        let slots = record::run(record).and_then(|(first, entries)| Span::of(first, entries.len()));
+        self.append_encoded(record::kind(record), slots, |buffer| record::encode(record, buffer))
+    }
+
+    /// Appends a record of this kind whose body `encode` writes.
+    pub(super) fn append_encoded(
+        &mut self,
+        kind: u8,
+        slots: Option<Span>,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), WalError> {
         let begin = self.buffer.len();
         self.buffer.resize(begin + RECORD_HEAD_BYTES, 0);
-        record::encode(record, &mut self.buffer);
+        encode(&mut self.buffer);
         let length = self.buffer.len() - begin - RECORD_HEAD_BYTES;
         if length > RECORD_BYTES_MAX {
             self.buffer.truncate(begin);
             return Err(WalError::RecordTooLarge { bytes: length, max: RECORD_BYTES_MAX });
         }
         let written = &mut self.buffer[begin..];
-        written[4..8].copy_from_slice(&RecordHead::kind_length(record::kind(record), length as u32));
+        written[4..8].copy_from_slice(&RecordHead::kind_length(kind, length as u32));
         let checksum = self.seed.record(begin as u32, &written[4..]);
         written[..4].copy_from_slice(&checksum.to_le_bytes());
         self.bytes = self.buffer.len();
         self.checksum = fold(self.checksum, checksum);
         self.records += 1;
-        if let Some(slots) = record::run(record).and_then(|(first, entries)| Span::of(first, entries.len())) {
-            self.runs.push((begin as u32, self.bytes as u32, slots));
-        }
+        self.runs.extend(slots.map(|slots| (begin as u32, self.bytes as u32, slots)));
         Ok(())
     }
 

@@ -1,8 +1,10 @@
 //! The room for reading entries back by slot, from a sparse index and one sequential read per block.
 
+use std::collections::BTreeMap;
+
 use bytes::{Bytes, BytesMut};
 use paxos_core::limits::{ENTRY_HEAD_BYTES, RUN_ENTRIES_MAX};
-use paxos_core::{Entries, Entry, Slot, SlotRange};
+use paxos_core::{Entries, Entry, Record, Slot, SlotRange};
 
 use super::Wal;
 use super::error::{Corruption, Damage, WalError};
@@ -39,20 +41,18 @@ impl<F: Files> Wal<F> {
             return Ok(Entries::default());
         };
         let (blocks, span) = self.plan(span, bytes_max);
-        let mut held: Vec<Option<Entry>> = vec![None; span.count().min(wanted)];
+        let mut gathered = Gathered { span, entries: Vec::with_capacity(span.count()), early: BTreeMap::new() };
         for (home, block) in blocks {
-            self.take_block(home, &block, slots.first, &mut held)?;
+            self.take_block(home, &block, &mut gathered)?;
         }
+        let mut entries = gathered.entries;
         let mut bytes = 0usize;
-        let mut entries = Vec::with_capacity(held.len());
-        for entry in held {
-            let Some(entry) = entry else { break };
+        let fitting = entries.iter().take_while(|entry| {
             bytes = bytes.saturating_add(entry.payload_bytes()).saturating_add(ENTRY_HEAD_BYTES);
-            if bytes > bytes_max && !entries.is_empty() {
-                break;
-            }
-            entries.push(entry);
-        }
+            bytes <= bytes_max
+        });
+        let fitting = fitting.count().max(1);
+        entries.truncate(fitting);
         if entries.is_empty() {
             return Err(WalError::NotHeld(slots.first));
         }
@@ -78,13 +78,7 @@ impl<F: Files> Wal<F> {
     }
 
     /// Takes the entries of a block that are wanted; a later record's replace an earlier one's.
-    fn take_block(
-        &mut self,
-        home: Home,
-        block: &Block,
-        first: Slot,
-        held: &mut [Option<Entry>],
-    ) -> Result<(), WalError> {
+    fn take_block(&mut self, home: Home, block: &Block, gathered: &mut Gathered) -> Result<(), WalError> {
         let bytes = self.block_bytes(home.segment, block)?;
         let corrupt = |files: &F, at: usize, reason| WalError::Corrupt {
             path: files.path(&segment_name(home.segment)),
@@ -110,10 +104,12 @@ impl<F: Files> Wal<F> {
             let record = record_at(self.seed.group(sequence), &bytes, at, offset)
                 .ok_or_else(|| corrupt(&self.files, at, Corruption::Record(Damage::Record)))?;
             if record::holds_slots(record.head.kind) {
-                let decoded = record::decode(record.head.kind, &record.body);
-                let decoded = decoded.map_err(|reason| corrupt(&self.files, at, reason))?;
-                if let Some((begin, entries)) = record::run(&decoded) {
-                    take_run(first, held, begin, entries);
+                let decoded = record::decode(record.head.kind, &record.body(&bytes));
+                match decoded.map_err(|reason| corrupt(&self.files, at, reason))? {
+                    Record::Accepted { first, entries, .. } | Record::Learned { first, entries } => {
+                        gathered.take_run(first, entries);
+                    }
+                    Record::Formatted(_) | Record::Started(_) | Record::Promised(_) | Record::Chosen { .. } => {}
                 }
             }
             at = record.end();
@@ -149,12 +145,41 @@ impl<F: Files> Wal<F> {
     }
 }
 
-/// Puts the entries of a run into their slots' cells, as far as there are such.
-fn take_run(first: Slot, held: &mut [Option<Entry>], begin: Slot, entries: &[Entry]) {
-    for (slot, entry) in (begin.get()..).zip(entries) {
-        let place = slot.checked_sub(first.get()).and_then(|place| usize::try_from(place).ok());
-        if let Some(cell) = place.and_then(|place| held.get_mut(place)) {
-            *cell = Some(entry.clone());
+/// The last entry found so far of each slot of a span.
+struct Gathered {
+    span: Span,
+    /// Those of the first slots of the span, without a gap.
+    entries: Vec<Entry>,
+    /// Those of later slots: a slot between was not found yet.
+    early: BTreeMap<usize, Entry>,
+}
+
+impl Gathered {
+    fn take_run(&mut self, first: Slot, run: Entries) {
+        match run {
+            Entries::One([entry]) => self.take(first.get(), entry),
+            Entries::Many(run) => {
+                (first.get()..).zip(run.iter()).for_each(|(slot, entry)| self.take(slot, entry.clone()));
+            }
+        }
+    }
+
+    fn take(&mut self, slot: u64, entry: Entry) {
+        if slot < self.span.first || slot > self.span.last {
+            return;
+        }
+        let place = usize::try_from(slot - self.span.first).unwrap_or(usize::MAX);
+        if place > self.entries.len() {
+            self.early.insert(place, entry);
+            return;
+        }
+        match self.entries.get_mut(place) {
+            Some(found) => *found = entry,
+            None => self.entries.push(entry),
+        }
+        while !self.early.is_empty() {
+            let Some(next) = self.early.remove(&self.entries.len()) else { break };
+            self.entries.push(next);
         }
     }
 }

@@ -14,7 +14,7 @@ use super::layout::{
     GROUP_HEAD_BYTES, GroupHead, LogSeed, Owner, Seal, SegmentHead, padded, segment_name, segment_number,
 };
 use super::record;
-use super::scan::{Damaged, Found, PIECE_BYTES, Segment, failed, record_of, unwritten};
+use super::scan::{Damaged, Found, PIECE_BYTES, Segment, checked_record, failed, unwritten};
 
 /// A group that a crash tore before it was ever synced: nobody was told of its records, so it was dropped.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -229,14 +229,13 @@ impl Walk {
         group: &GroupHead,
         body: &bytes::Bytes,
     ) -> Result<(), WalError> {
-        let seed = self.seed.group(group.sequence);
         let body_at = group_at + GROUP_HEAD_BYTES as u64;
         let mut next = 0;
-        while let Some(placed) = record_of(seed, body, next) {
+        while let Some(placed) = checked_record(body, next) {
             next = placed.end();
             let at = body_at + placed.at as u64;
-            let record =
-                record::decode(placed.head.kind, &placed.body).map_err(|reason| segment.corrupt(files, at, reason))?;
+            let record = record::decode(placed.head.kind, &placed.body(body))
+                .map_err(|reason| segment.corrupt(files, at, reason))?;
             if let Record::Formatted(formatted) = &record
                 && Owner::of(formatted) != self.owner
             {

@@ -194,13 +194,11 @@ fn last_nonzero(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// One record of a whole or damaged group body.
-#[derive(Debug)]
+/// A record and where it begins in the bytes it was found in.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Placed {
-    /// Where it begins, counted from the begin of the body.
     pub(super) at: usize,
     pub(super) head: RecordHead,
-    pub(super) body: Bytes,
 }
 
 impl Placed {
@@ -208,27 +206,35 @@ impl Placed {
     pub(super) fn end(&self) -> usize {
         self.at + self.head.bytes()
     }
+
+    /// Its body, of the bytes it was found in.
+    pub(super) fn body(&self, bytes: &Bytes) -> Bytes {
+        bytes.slice(self.at + RECORD_HEAD_BYTES..self.end())
+    }
 }
 
 /// The record at `at` of these bytes, if its checksum is right for a record that begins `offset` bytes into its
 /// group.
-pub(super) fn record_at(seed: GroupSeed, bytes: &Bytes, at: usize, offset: u32) -> Option<Placed> {
+pub(super) fn record_at(seed: GroupSeed, bytes: &[u8], at: usize, offset: u32) -> Option<Placed> {
     let rest = bytes.get(at..)?;
     let head = RecordHead::decode(rest)?;
     let covered = rest.get(4..head.bytes())?;
-    if seed.record(offset, covered) != head.checksum {
-        return None;
-    }
-    Some(Placed { at, head, body: bytes.slice(at + RECORD_HEAD_BYTES..at + head.bytes()) })
+    (seed.record(offset, covered) == head.checksum).then_some(Placed { at, head })
 }
 
 /// The record at `at` of a group's body, if its checksum is right.
-pub(super) fn record_of(seed: GroupSeed, body: &Bytes, at: usize) -> Option<Placed> {
+pub(super) fn record_of(seed: GroupSeed, body: &[u8], at: usize) -> Option<Placed> {
     record_at(seed, body, at, u32::try_from(GROUP_HEAD_BYTES + at).ok()?)
 }
 
+/// The record at `at` of a body whose checksums were all right.
+pub(super) fn checked_record(body: &[u8], at: usize) -> Option<Placed> {
+    let head = RecordHead::decode(body.get(at..)?)?;
+    (at + head.bytes() <= body.len()).then_some(Placed { at, head })
+}
+
 /// Whether the body is exactly the records that its head speaks of; if not, where it begins to be not.
-pub(super) fn check_body(group: &GroupHead, seed: GroupSeed, body: &Bytes) -> Result<(), (usize, Damage)> {
+pub(super) fn check_body(group: &GroupHead, seed: GroupSeed, body: &[u8]) -> Result<(), (usize, Damage)> {
     let (mut at, mut records, mut checksum) = (0, 0u32, seed.empty());
     while at < body.len() {
         let record = record_of(seed, body, at).ok_or((at, Damage::Record))?;

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod golden;
+mod inspecting;
 mod reading;
 mod writing;
 
