@@ -1,7 +1,7 @@
 //! The command line of a node: `paxos-node` is three lines around `main_node`, and so is `paxos node`.
 
 use std::ffi::OsString;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Layer, Settings};
 use crate::init;
 use crate::inspect;
-use crate::server::Server;
+use crate::server::{Server, StopSignals};
 use crate::stop::Stop;
 
 /// One member of a replicated, linearizable store that speaks the Redis protocol.
@@ -133,11 +133,16 @@ fn print(text: &str) -> Result<(), Stop> {
 fn run(settings: &Settings) -> Result<(), Stop> {
     let filter = EnvFilter::try_new(&settings.log).map_err(|error| Stop::Config(format!("log: {error}")))?;
     // A host that has a log of its own keeps it.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
     warn_of_unknown_environment();
+    let signals = StopSignals::catch()?;
     let mut server = Server::start(settings)?;
-    server.stop_on_signals()?;
+    server.stop_on(signals)?;
     server.run()?;
     info!("stopped");
     Ok(())

@@ -408,9 +408,4 @@ impl Clients {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         (self.count > 0).then_some(self.sweep)
     }
-
-    /// Whether replies wait to be written.
-    pub(crate) fn has_unwritten(&self) -> bool {
-        self.clients.iter().flatten().any(|client| !client.out.is_empty())
-    }
 }

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -72,8 +73,13 @@ struct Shared {
     queued: Condvar,
     done: Mutex<Vec<Done>>,
     wake: Box<dyn Fn() + Send + Sync>,
-    prepare: Box<dyn Fn(Preparation) -> Result<Prepared, WalError> + Send + Sync>,
+    prepare: Box<Prepare>,
+    /// Set when the log is to be left: nobody waits for a segment that will not be used.
+    abandon: Arc<AtomicBool>,
 }
+
+/// Makes a segment ahead of its use, unless told meanwhile to give it up.
+type Prepare = dyn Fn(Preparation, &Arc<AtomicBool>) -> Result<Prepared, WalError> + Send + Sync;
 
 /// A mutex is poisoned only by a panic of its other user; the queue in it is whole all the same.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -112,7 +118,7 @@ impl Disk {
     pub(crate) fn start<F: Files + Send + 'static>(
         log: Wal<F>,
         wake: impl Fn() + Send + Sync + 'static,
-        prepare: impl Fn(Preparation) -> Result<Prepared, WalError> + Send + Sync + 'static,
+        prepare: impl Fn(Preparation, &Arc<AtomicBool>) -> Result<Prepared, WalError> + Send + Sync + 'static,
     ) -> io::Result<Disk> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
@@ -120,6 +126,7 @@ impl Disk {
             done: Mutex::default(),
             wake: Box::new(wake),
             prepare: Box::new(prepare),
+            abandon: Arc::default(),
         });
         let worker = Worker {
             log,
@@ -161,6 +168,7 @@ impl Disk {
     }
 
     fn end(&mut self) -> Result<(), WalError> {
+        self.shared.abandon.store(true, Ordering::Relaxed);
         let mut queue = lock(&self.shared.queue);
         queue.stopping = true;
         self.shared.notify(queue);
@@ -330,7 +338,7 @@ impl<F: Files> Worker<F> {
         let preparation = self.log.preparation();
         let shared = Arc::clone(&self.shared);
         let make = move || {
-            let prepared = (shared.prepare)(preparation);
+            let prepared = (shared.prepare)(preparation, &shared.abandon);
             let mut queue = lock(&shared.queue);
             queue.prepared = Some(prepared);
             shared.notify(queue);
@@ -467,7 +475,7 @@ mod tests {
                 let _ = wake.send(());
             };
             let ahead = files.clone();
-            let prepare = move |preparation: Preparation| preparation.run(&mut ahead.clone());
+            let prepare = move |preparation: Preparation, _: &Arc<AtomicBool>| preparation.run(&mut ahead.clone());
             let disk = Disk::start(log, wake, prepare).expect("a thread");
             let replica = Replica::new(Config::default(), recovered, paxos_core::Instant::from_us(0), 1);
             Bench { files, disk, replica: replica.expect("valid"), woken, now_us: 0 }

@@ -13,7 +13,6 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use node::{Input, Node, Output};
 use paxos_core::{FenceReason, Instant, NodeId, Record, Role, Ticket};
-use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use tracing::{error, info, warn};
 
@@ -122,8 +121,7 @@ impl EventLoop {
         }
     }
 
-    pub(crate) fn stop_on_signals(&mut self) -> io::Result<()> {
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    pub(crate) fn stop_on(&mut self, mut signals: Signals) -> io::Result<()> {
         self.poll.registry().register(&mut signals, Token::from(Source::Signals), Interest::READABLE)?;
         self.signals = Some(signals);
         Ok(())
@@ -322,13 +320,14 @@ impl EventLoop {
             (2.., _) => return Err(Stop::SecondSignal),
         }
         let now = self.clock.now();
-        let leads = matches!(self.node.status().role, Role::Leading { .. });
-        let quiet = !self.clients.has_unwritten();
+        let successor = self.links.open_peers().next();
+        let leads = matches!(self.node.status().role, Role::Leading { .. }) && successor.is_some();
+        let quiet = self.clients.count() == 0;
         let Some(stopping) = &mut self.stopping else { return Ok(false) };
         match stopping.step(now, leads, quiet) {
             Step::Wait => return Ok(false),
             Step::HandOver => {
-                if let Some(to) = self.links.open_peers().next() {
+                if let Some(to) = successor {
                     info!(to = to.0, "handing leadership over");
                     self.node.handle(now, Input::HandOver { to }, &mut self.turn.outputs);
                 }

@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use node::wal::Files;
 
@@ -23,6 +25,8 @@ pub struct Directory {
     handle: File,
     /// Files may be changed, not only read.
     writable: bool,
+    /// Set: a file that is being made is given up.
+    abandon: Arc<AtomicBool>,
     /// Most recently used first.
     open: VecDeque<(String, File)>,
 }
@@ -37,7 +41,7 @@ impl Directory {
         if !handle.metadata()?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Directory { path: path.to_owned(), handle, writable: true, open: VecDeque::new() })
+        Ok(Directory { path: path.to_owned(), handle, writable: true, abandon: Arc::default(), open: VecDeque::new() })
     }
 
     /// Opens an existing directory whose files need not be writable, and cannot be written through it.
@@ -46,6 +50,12 @@ impl Directory {
     /// What the operating system says.
     pub fn open_to_read(path: &Path) -> io::Result<Directory> {
         Ok(Directory { writable: false, ..Directory::open(path)? })
+    }
+
+    /// Gives up making a file, which can take a while, as soon as `abandon` is set.
+    #[must_use]
+    pub fn abandoned_by(self, abandon: Arc<AtomicBool>) -> Directory {
+        Directory { abandon, ..self }
     }
 
     fn file(&mut self, name: &str) -> io::Result<&File> {
@@ -115,6 +125,9 @@ impl Files for Directory {
         let zeros = vec![0; ZERO_BYTES];
         let mut offset = 0;
         while offset < bytes_zeroed {
+            if self.abandon.load(Ordering::Relaxed) {
+                return Err(io::Error::other("given up, the process stops"));
+            }
             let count = usize::try_from(bytes_zeroed - offset).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
             file.write_all_at(zeros.get(..count).unwrap_or(&zeros), offset)?;
             offset += count as u64;

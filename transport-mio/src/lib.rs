@@ -36,5 +36,5 @@ mod token;
 
 pub use cli::main_node;
 pub use init::{InitOptions, PreparedNode};
-pub use server::{Server, Stopper};
+pub use server::{Server, StopSignals, Stopper};
 pub use stop::{Mismatch, Stop};

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant as SystemInstant;
 
 use mio::net::TcpListener;
@@ -17,6 +17,8 @@ use node::wal::{Preparation, TornTail, Wal, WalError};
 use node::{Address, Node};
 use paxos_core::limits::FRAME_BYTES_MAX;
 use paxos_core::{NodeId, Record, Recovered};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
 use tracing::{info, warn};
 
 use crate::client_conn::{ClientLimits, Clients};
@@ -65,6 +67,19 @@ impl Stopper {
 
     pub(crate) fn requests(&self) -> u32 {
         self.requests.load(Ordering::SeqCst)
+    }
+}
+
+/// SIGTERM and SIGINT, caught from now on. Catch them before the start, so that none is lost.
+pub struct StopSignals(Signals);
+
+impl StopSignals {
+    /// Catches the signals of the process.
+    ///
+    /// # Errors
+    /// `Stop::System` if the handlers cannot be installed.
+    pub fn catch() -> Result<StopSignals, Stop> {
+        Signals::new([SIGTERM, SIGINT]).map(StopSignals).map_err(|source| system("signal handlers", source))
     }
 }
 
@@ -117,14 +132,14 @@ impl Server {
             let _ = disk_waker.wake();
         };
         let prepare_in = dir.clone();
-        let prepare = move |preparation: Preparation| {
+        let prepare = move |preparation: Preparation, abandon: &Arc<AtomicBool>| {
             let path = || prepare_in.display().to_string();
-            let mut files = Directory::open(&prepare_in).map_err(|source| WalError::Io {
+            let files = Directory::open(&prepare_in).map_err(|source| WalError::Io {
                 operation: "open",
                 path: path(),
                 source,
             })?;
-            preparation.run(&mut files)
+            preparation.run(&mut files.abandoned_by(Arc::clone(abandon)))
         };
         let disk = Disk::start(log, wake, prepare).map_err(|source| system("disk thread", source))?;
         let stopper = Stopper { requests: Arc::default(), waker: Arc::clone(&waker) };
@@ -152,12 +167,12 @@ impl Server {
         Ok(Server { event_loop, stopper, client_address, peer_address, _lock: lock })
     }
 
-    /// Lets SIGTERM and SIGINT stop the server: the first one cleanly, the second one at once.
+    /// Lets these signals stop the server: the first one cleanly, the second one at once.
     ///
     /// # Errors
-    /// `Stop::System` if the handlers cannot be installed.
-    pub fn stop_on_signals(&mut self) -> Result<(), Stop> {
-        self.event_loop.stop_on_signals().map_err(|source| system("signal handlers", source))
+    /// `Stop::System` if they cannot be waited for.
+    pub fn stop_on(&mut self, signals: StopSignals) -> Result<(), Stop> {
+        self.event_loop.stop_on(signals.0).map_err(|source| system("signals", source))
     }
 
     /// Where clients connect: the configured address, with the port that was found for port 0.

@@ -56,7 +56,7 @@ impl Stopping {
         }
     }
 
-    /// Goes on. `leads`: this node leads; `quiet`: no reply waits to be written.
+    /// Goes on. `leads`: this node leads and somebody else could; `quiet`: every client has gone.
     pub(crate) fn step(&mut self, now: Instant, leads: bool, quiet: bool) -> Step {
         let over = now >= self.deadline();
         match self {

@@ -2,11 +2,13 @@
 
 mod support;
 
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
-use support::{Scratch, ok, prepare};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Scratch, eventually, ok, prepare};
+use transport_mio::PreparedNode;
 
 fn paxos_node() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_paxos-node"));
@@ -103,4 +105,96 @@ fn every_failure_of_a_start_has_its_code_and_line() {
     let (code, text) = run(paxos_node().args(["format", "--config"]).arg(config));
     assert_eq!(code, 2, "{text}");
     assert!(text.contains("refusing to format"), "{text}");
+}
+
+/// Starts it and waits until it listens.
+fn running(node: &PreparedNode) -> Child {
+    let child = ok(started_with(&node.config).stderr(Stdio::piped()).spawn());
+    eventually("it listens", || TcpStream::connect(node.client).ok());
+    child
+}
+
+fn signal(child: &Child, signal: Signal) {
+    ok(kill_process(Pid::from_child(child), signal));
+}
+
+#[test]
+fn one_signal_stops_it_cleanly_and_a_second_one_at_once() {
+    let scratch = Scratch::new("signals");
+    let node = &prepare(scratch.path(), 1)[0];
+    for first in [Signal::TERM, Signal::INT] {
+        let mut child = running(node);
+        signal(&child, first);
+        assert_eq!(ok(child.wait()).code(), Some(0));
+    }
+    let mut child = running(node);
+    // A client that is not told anything and does not go keeps the clean stop waiting for a while.
+    let idle = ok(TcpStream::connect(node.client));
+    signal(&child, Signal::TERM);
+    eventually("it listens no more", || TcpStream::connect(node.client).is_err().then_some(()));
+    signal(&child, Signal::TERM);
+    assert_eq!(ok(child.wait()).code(), Some(12));
+    drop(idle);
+    // Killed without a word, it starts again all the same.
+    let mut child = running(node);
+    signal(&child, Signal::KILL);
+    ok(child.wait());
+    let mut child = running(node);
+    signal(&child, Signal::TERM);
+    assert_eq!(ok(child.wait()).code(), Some(0));
+}
+
+#[test]
+fn a_flipped_bit_in_the_log_is_named_and_a_missing_log_is_no_empty_one() {
+    let scratch = Scratch::new("corrupt");
+    let node = &prepare(scratch.path(), 1)[0];
+    let mut child = running(node);
+    signal(&child, Signal::TERM);
+    ok(child.wait());
+    let mut segments: Vec<_> = ok(std::fs::read_dir(&node.data_dir))
+        .map(|entry| ok(entry).path())
+        .filter(|path| path.file_name().is_some_and(|name| name != transport_mio::lock::LOCK_FILE))
+        .collect();
+    segments.sort();
+    let segment = segments.first().expect("a log has a segment");
+    let whole = ok(std::fs::read(segment));
+    let written = whole.iter().rposition(|&byte| byte != 0).expect("it is not empty");
+    let mut refused = 0;
+    for at in (0..written).step_by(41) {
+        let mut bent = whole.clone();
+        bent[at] ^= 0x10;
+        ok(std::fs::write(segment, &bent));
+        let (code, text) = run(paxos_node().args(["inspect", "wal"]).arg(&node.data_dir));
+        if code == 0 {
+            continue; // Padding between groups means nothing.
+        }
+        refused += 1;
+        assert_eq!(code, 8, "{text}");
+        expect(&mut started_with(&node.config), 8, &["corrupt log", "offset"]);
+        assert_eq!(ok(std::fs::read(segment)), bent, "a refused log is left as it is");
+    }
+    assert!(refused >= 3, "{refused} of {written} bytes");
+    ok(std::fs::remove_file(segment));
+    expect(&mut started_with(&node.config), 4, &["not formatted"]);
+}
+
+#[test]
+fn inspect_prints_records_and_identity() {
+    let scratch = Scratch::new("inspect");
+    let node = &prepare(scratch.path(), 3)[1];
+    let mut child = running(node);
+    let output = ok(paxos_node().args(["inspect", "wal", "--config"]).arg(&node.config).output());
+    assert!(output.status.success());
+    let text = String::from_utf8_lossy(&output.stdout);
+    for word in ["Formatted node 2", "Started boot 1", "not used yet"] {
+        assert!(text.contains(word), "{word:?} is not in {text}");
+    }
+    let output = ok(paxos_node().args(["inspect", "identity"]).arg(&node.data_dir).output());
+    let text = String::from_utf8_lossy(&output.stdout);
+    for line in ["node            2", "boot            1", "alpha           65536"] {
+        assert!(text.lines().any(|printed| printed == line), "{line:?} is not in {text}");
+    }
+    signal(&child, Signal::TERM);
+    ok(child.wait());
+    expect(paxos_node().args(["inspect", "wal", "/nonexistent"]), 3, &["does not exist"]);
 }
