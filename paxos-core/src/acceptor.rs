@@ -116,17 +116,13 @@ impl Acceptor {
         out: &mut Outbox,
     ) {
         let slots = SlotRange::of(first, entries.len());
-        for (slot, entry) in slots.iter().zip(entries.iter()) {
-            log.accept(slot, ballot, entry.clone());
-        }
+        log.accept_run(first, ballot, &entries);
         out.persist_then(Record::Accepted { ballot, first, entries }, Testimony::OwnVote { ballot, slots });
     }
 
     fn vote(&self, accept: &Accept, slots: SlotRange, log: &mut Log, out: &mut Outbox, testimony: Testimony) {
         let entries = part(accept, slots);
-        for (slot, entry) in slots.iter().zip(entries.iter()) {
-            log.accept(slot, accept.ballot, entry.clone());
-        }
+        log.accept_run(slots.first, accept.ballot, &entries);
         out.persist_then(Record::Accepted { ballot: accept.ballot, first: slots.first, entries }, testimony);
     }
 }
@@ -168,8 +164,11 @@ fn fate(accept: &Accept, slot: Slot, log: &Log) -> Fate {
 
 /// The longest run from `at` on whose slots share one fate: usually the whole message.
 fn run_of_same_fate(accept: &Accept, at: Slot, end: Slot, log: &Log) -> SlotRange {
+    // At the end of the log there is nothing to differ: the usual case.
+    if at == log.end() && log.admits(at) && log.admits(end.minus(1)) {
+        return SlotRange { first: at, end };
+    }
     let first = fate(accept, at, log);
-    // Beyond the last slot held nothing differs but the room, and that is asked once per run.
     let mut last = at.next();
     while last < end && fate(accept, last, log) == first {
         last = last.next();
@@ -188,7 +187,7 @@ fn part(accept: &Accept, slots: SlotRange) -> Entries {
 }
 
 fn tell_chosen(to: NodeId, slots: SlotRange, promised: Option<Ballot>, log: &Log, out: &mut Outbox) {
-    let entries = slots.iter().map_while(|slot| log.cell(slot)).map(|cell| cell.entry.clone()).collect();
+    let entries = log.entries(slots).cloned().collect();
     out.send(to, Body::Success(Success { ballot: promised, first: slots.first, entries }));
 }
 

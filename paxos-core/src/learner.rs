@@ -6,7 +6,7 @@ use crate::ballot::Ballot;
 use crate::entry::{CommandId, Entries, Entry};
 use crate::event::{FetchId, Tag};
 use crate::gate::Testimony;
-use crate::log::{Learned, Log, State};
+use crate::log::{Learned, Log};
 use crate::node_id::NodeId;
 use crate::outbox::Outbox;
 use crate::persist::Record;
@@ -64,8 +64,10 @@ impl Learner {
             Some((of, marked)) if of == ballot => marked,
             Some(_) | None => Slot::FIRST,
         };
-        for slot in (SlotRange { first: marked.max(log.first_unchosen()), end: prefix.min(log.end()) }).iter() {
-            mark(slot, ballot, log, stats);
+        let slots = SlotRange { first: marked.max(log.first_unchosen()), end: prefix };
+        if !slots.is_empty() {
+            let withheld = log.choose_accepted(slots, ballot);
+            stats.marks_withheld = stats.marks_withheld.saturating_add(withheld);
         }
         self.prefix = Some((ballot, prefix.max(marked)));
     }
@@ -74,10 +76,10 @@ impl Learner {
     pub(crate) fn on_accepted_below_prefix(&self, ballot: Ballot, slots: SlotRange, log: &mut Log, stats: &mut Stats) {
         if let Some((of, prefix)) = self.prefix
             && of == ballot
+            && slots.first < prefix
         {
-            for slot in (SlotRange { first: slots.first, end: slots.end.min(prefix) }).iter() {
-                mark(slot, ballot, log, stats);
-            }
+            let withheld = log.choose_accepted(SlotRange { first: slots.first, end: slots.end.min(prefix) }, ballot);
+            stats.marks_withheld = stats.marks_withheld.saturating_add(withheld);
         }
     }
 
@@ -109,11 +111,8 @@ impl Learner {
         }
         // What lies between two new slots is written again, the same entries: one record for the run.
         if let Some(run) = new {
-            let entries = if run.count() == entries.len() as u64 {
-                entries.clone()
-            } else {
-                run.iter().filter_map(|slot| log.cell(slot)).map(|cell| cell.entry.clone()).collect()
-            };
+            let entries =
+                if run.count() == entries.len() as u64 { entries.clone() } else { log.entries(run).cloned().collect() };
             out.persist(Record::Learned { first: run.first, entries });
         }
         log.advance();
@@ -148,16 +147,17 @@ impl Learner {
         stats: &mut Stats,
         out: &mut Outbox,
     ) {
-        while self.next_to_apply < log.first_unchosen() {
-            let Some(cell) = log.cell(self.next_to_apply) else {
-                self.ask_log(log, page, out);
-                return;
-            };
-            let tag = cell.entry.command_id().and_then(&mut tag_of);
-            out.actions.push(Action::Apply { slot: self.next_to_apply, entry: cell.entry.clone(), tag });
-            self.next_to_apply = self.next_to_apply.next();
-            stats.slots_applied = stats.slots_applied.saturating_add(1);
+        if self.next_to_apply < log.base() {
+            self.ask_log(log, page, out);
+            return;
         }
+        let before = self.next_to_apply;
+        for entry in log.entries(SlotRange { first: before, end: log.first_unchosen() }) {
+            let tag = entry.command_id().and_then(&mut tag_of);
+            out.actions.push(Action::Apply { slot: self.next_to_apply, entry: entry.clone(), tag });
+            self.next_to_apply = self.next_to_apply.next();
+        }
+        stats.slots_applied = stats.slots_applied.saturating_add(self.next_to_apply.since(before));
     }
 
     fn ask_log(&mut self, log: &Log, page: Page, out: &mut Outbox) {
@@ -205,19 +205,4 @@ impl Learner {
 pub(crate) struct Page {
     pub(crate) entries: u64,
     pub(crate) bytes: usize,
-}
-
-fn mark(slot: Slot, ballot: Ballot, log: &mut Log, stats: &mut Stats) {
-    match log.state(slot) {
-        State::Accepted(accepted) if accepted == ballot => {
-            log.choose(slot);
-        }
-        State::Accepted(_) => {
-            if crate::mutants::mutant(crate::mutants::Mutant::PlainFirstUnchosenIndex) {
-                log.choose(slot);
-            }
-            stats.marks_withheld = stats.marks_withheld.saturating_add(1);
-        }
-        State::Empty | State::Chosen => {}
-    }
 }

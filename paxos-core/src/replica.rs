@@ -92,6 +92,8 @@ pub struct Replica {
     proposals: Proposals,
     catch_up: CatchUp,
     fetch_ids: FetchIds,
+    /// When a leader looks again at whom it is in contact with.
+    reconsider_at: Instant,
     /// The highest round heard of, below which no campaign is worth its while.
     round_seen: u64,
     fenced: Option<FenceReason>,
@@ -154,6 +156,7 @@ impl Replica {
             proposals: Proposals::new(formatted.node, formatted.incarnation, boot.counter),
             catch_up: CatchUp::new(),
             fetch_ids: FetchIds::default(),
+            reconsider_at: now,
             round_seen: promised.map_or(0, |ballot| ballot.round),
             fenced: None,
             stats: Stats::default(),
@@ -581,7 +584,12 @@ impl Replica {
 
     fn on_time(&mut self, actions: &mut Vec<Action>) {
         self.flush(actions);
-        self.reconsider(actions);
+        // A leader under load is ticked every turn; looking around several times per interval is enough for it.
+        let leads = matches!(self.proposer, Proposer::Leading(_));
+        if !leads || self.now >= self.reconsider_at {
+            self.reconsider_at = self.now.plus_us(self.config.heartbeat_us >> 3);
+            self.reconsider(actions);
+        }
         match &mut self.proposer {
             Proposer::Following => {}
             Proposer::Preparing(preparing) => {
@@ -866,7 +874,7 @@ impl Replica {
                 self.step_down(RoleReason::Outvoted, actions);
             }
             moved |= self.lead_if_promised(actions);
-            moved |= self.log.advance() > 0;
+            moved |= self.log.advance();
             if self.learner.next_to_apply() < self.log.first_unchosen() {
                 self.apply(actions);
             }

@@ -226,27 +226,28 @@ impl Leading {
         membership: &Membership,
         log: &mut Log,
     ) -> u64 {
-        let mut chosen = 0u64;
         let first = slots.first.max(self.tally_base);
-        for slot in (SlotRange { first, end: slots.end.min(self.written_end()) }).iter() {
-            let Some(votes) = self.votes_mut(slot) else { continue };
+        let slots = SlotRange { first, end: slots.end.min(self.written_end()) };
+        if slots.is_empty() {
+            return 0;
+        }
+        let place = |slot: Slot| usize::try_from(slot.since(self.tally_base)).unwrap_or(usize::MAX);
+        let (from, to) = (place(slots.first), place(slots.end));
+        if self.tally.len() < to {
+            self.tally.resize(to, VoterSet::EMPTY);
+        }
+        let mut chosen = 0u64;
+        for (votes, cell) in self.tally.range_mut(from..to).zip(log.cells_mut(slots)) {
             let before = *votes;
             *votes = if mutant(Mutant::VoteCountedTwice) { votes.twice(voter) } else { votes.with(voter) };
             // Reached exactly once: before this vote there was no quorum.
             let reached = membership.is_phase2_quorum(*votes) && !membership.is_phase2_quorum(before);
-            if reached && log.choose(slot) {
+            if reached && matches!(cell.state, State::Accepted(accepted) if accepted == self.ballot) {
+                cell.state = State::Chosen;
                 chosen = chosen.saturating_add(1);
             }
         }
         chosen
-    }
-
-    fn votes_mut(&mut self, slot: Slot) -> Option<&mut VoterSet> {
-        let index = usize::try_from(slot.get().checked_sub(self.tally_base.get())?).ok()?;
-        while self.tally.len() <= index {
-            self.tally.push_back(VoterSet::EMPTY);
-        }
-        self.tally.get_mut(index)
     }
 
     fn voted(&self, voter: VoterSet, slot: Slot) -> bool {
@@ -257,9 +258,10 @@ impl Leading {
     /// Forgets the votes of slots that every stream has passed or that are chosen long since.
     pub(crate) fn forget_votes(&mut self, log: &Log) {
         let keep_from = log.first_unchosen();
-        while self.tally_base < keep_from {
-            self.tally.pop_front();
-            self.tally_base = self.tally_base.next();
+        let passed = usize::try_from(keep_from.since(self.tally_base)).unwrap_or(usize::MAX);
+        if passed > 0 {
+            self.tally.drain(..passed.min(self.tally.len()));
+            self.tally_base = keep_from;
         }
     }
 

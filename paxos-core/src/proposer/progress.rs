@@ -199,5 +199,5 @@ pub(crate) fn same_state(first: Slot, state: State, end: Slot, log: &Log, bytes_
 
 /// The entries of a run that is in memory.
 pub(crate) fn entries_of(run: SlotRange, log: &Log) -> Entries {
-    run.iter().map_while(|slot| log.cell(slot)).map(|cell| cell.entry.clone()).collect()
+    log.entries(run).cloned().collect()
 }
