@@ -436,7 +436,7 @@ impl Replica {
             Body::Accepted(ref accepted) => self.on_accepted(from, boot, accepted),
             Body::Success(ref success) => self.on_success(from, success, actions),
             Body::SuccessReply(reply) => self.on_report(from, boot, reply.first_unchosen, reply.room),
-            Body::Heartbeat(heartbeat) => self.on_heartbeat(from, boot, heartbeat, actions),
+            Body::Heartbeat(heartbeat) => self.on_heartbeat(from, boot, *heartbeat, actions),
             Body::Fetch(fetch) => {
                 let promised = self.acceptor.promised();
                 let out = outbox!(self, actions);
@@ -554,9 +554,9 @@ impl Replica {
         }
     }
 
-    fn on_heartbeat(&mut self, from: NodeId, boot: Boot, heartbeat: Box<Heartbeat>, actions: &mut Vec<Action>) {
-        let Heartbeat { leading: claims, prefix, first_unchosen, room, .. } = *heartbeat;
-        let heard = self.election.on_heartbeat(from, boot, *heartbeat, self.header.boot, self.now);
+    fn on_heartbeat(&mut self, from: NodeId, boot: Boot, heartbeat: Heartbeat, actions: &mut Vec<Action>) {
+        let Heartbeat { leading: claims, prefix, first_unchosen, room, .. } = heartbeat;
+        let heard = self.election.on_heartbeat(from, boot, heartbeat, self.header.boot, self.now);
         let Heartbeating::Fresh { rebooted, asks } = heard else {
             self.stats.messages_stale = self.stats.messages_stale.saturating_add(1);
             return;
