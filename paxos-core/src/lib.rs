@@ -98,6 +98,51 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Single-decree Paxos
+//!
+//! is the same code with a log of one slot: `Config { last_slot: Some(Slot::FIRST), ..Config::default() }`. The
+//! first proposal that a leader binds is the value; every later one is refused with [`ProposeError::LogFull`].
+//!
+//! ```
+//! use paxos_core::*;
+//! # let member = Member { node: NodeId(1), incarnation: Incarnation(1), generation: 0 };
+//! # let membership = Membership::new(vec![member], vec![], QuorumSystem::Majority)?;
+//! # let genesis = Genesis::new(membership, 4096)?;
+//! # let formatted = Formatted { cluster: ClusterId::new(7), node: NodeId(1), incarnation: Incarnation(1), genesis };
+//! # let mut recovery = Recovery::new();
+//! # recovery.record(Record::Formatted(formatted))?;
+//! # recovery.record(Record::Started(Boot { counter: 1, nonce: 1 }))?;
+//! # let recovered = recovery.finish()?;
+//! let config = Config { last_slot: Some(Slot::FIRST), ..Config::default() };
+//! let mut replica = Replica::new(config, recovered, Instant::from_us(0), 1)?;
+//! let (mut todo, mut value) = (vec![Event::Tick], None);
+//! let mut proposals = vec![b"second".as_slice(), b"first"];
+//! while let Some(event) = todo.pop() {
+//!     let mut actions = Vec::new();
+//!     replica.handle(Instant::from_us(1), event, &mut actions);
+//!     for action in actions {
+//!         match action {
+//!             Action::Persist { ticket, .. } => todo.push(Event::Persisted(ticket.redeem())),
+//!             Action::Apply { entry: Entry::Command { bytes, .. }, .. } => value = Some(bytes),
+//!             Action::ProposalRefused { error, .. } => assert_eq!(error, ProposeError::LogFull),
+//!             _ => {}
+//!         }
+//!     }
+//!     if todo.is_empty() && matches!(replica.role(), Role::Leading { ready: true }) {
+//!         if let Some(command) = proposals.pop() {
+//!             todo.extend([Event::Tick, Event::Propose { tag: Tag(1), command: command.into() }]);
+//!         }
+//!     }
+//! }
+//! assert_eq!(value.as_deref(), Some(b"first".as_slice()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Model checking
+//!
+//! [`Replica`] is `Clone` and has a [`Replica::digest`] relative to now. A build with `--cfg paxos_model` also
+//! makes tickets and actions `Clone` and adds `Replica::fire`, which fires a timer regardless of the clock.
+//!
 //! # Left out on purpose
 //!
 //! Sockets, files, clocks, threads, logging, serving clients, and any `Transport` or `Storage` trait: two drivers

@@ -185,6 +185,35 @@ impl Replica {
         self.settle(actions);
     }
 
+    /// For model checkers: this timer fires now, whatever the clock and the election's conditions say, so that a
+    /// checker explores every order of time-outs. Safety must not depend on any of them.
+    #[cfg(paxos_model)]
+    pub fn fire(&mut self, now: Instant, timer: Reason, actions: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        if self.fenced.is_some() {
+            return;
+        }
+        match (timer, &mut self.proposer) {
+            (Reason::Flush, _) => self.flush(actions),
+            (Reason::Heartbeat, _) => {
+                self.learner.persist_mark(&self.log, outbox!(self, actions));
+                self.heartbeat_to_all(actions);
+            }
+            (Reason::Election, Proposer::Following) if self.voter.is_some() => {
+                self.campaign(RoleReason::Campaign, actions);
+            }
+            (Reason::Election, Proposer::Following) => {}
+            (Reason::Election, Proposer::Preparing(_)) => self.step_down(RoleReason::TimedOut, actions),
+            (Reason::Election, Proposer::Leading(_)) => self.step_down(RoleReason::LostContact, actions),
+            (Reason::Resend, Proposer::Following) => {}
+            (Reason::Resend, Proposer::Preparing(_)) => self.ask(actions),
+            (Reason::Resend, Proposer::Leading(leading)) => {
+                leading.go_back(self.now, &self.config);
+            }
+        }
+        self.settle(actions);
+    }
+
     /// When to call `handle` with `Event::Tick` at the latest, and why. A moment in the past means now.
     pub fn deadline(&self) -> Option<(Instant, Reason)> {
         if self.fenced.is_some() {

@@ -716,3 +716,21 @@ fn a_restarted_replica_applies_its_log_again_from_the_disk() {
     lone.event(Event::Fetched { id, first: slot(1), entries: applied.iter().cloned().collect() });
     assert_eq!(lone.applied(), applied);
 }
+
+/// The model checker's view: state is a value, tickets can be copied, timers fire as it likes.
+#[cfg(paxos_model)]
+#[test]
+fn a_model_checker_owns_the_state() {
+    let mut lone = Lone::new(1, 3);
+    lone.hear(2, accept(ballot(2, 2), 1, &[entry("x", 1)], 1));
+    let branch = lone.replica.clone();
+    let digest = |replica: &Replica| replica.digest(Instant::from_us(0));
+    assert_eq!(digest(&branch), digest(&lone.replica));
+    let copies = lone.tickets.clone();
+    lone.sync();
+    assert_ne!(digest(&branch), digest(&lone.replica));
+    assert_eq!(copies.len(), 2);
+    let mut actions = Vec::new();
+    lone.replica.fire(Instant::from_us(0), Reason::Election, &mut actions);
+    assert_eq!(lone.replica.role(), Role::Preparing, "no condition holds a free timer back");
+}

@@ -320,6 +320,14 @@ impl Leading {
         lost
     }
 
+    /// Goes back to every peer's first unacknowledged slot, due or not.
+    #[cfg(paxos_model)]
+    pub(crate) fn go_back(&mut self, now: Instant, config: &Config) {
+        self.peers.iter_mut().for_each(|peer| {
+            peer.on_timeout(now, config);
+        });
+    }
+
     /// Sends every peer that is heard what it lacks, as far as its room and the runs under way admit.
     pub(crate) fn pump(
         &mut self,
