@@ -2,6 +2,7 @@
 
 pub mod limits;
 mod node;
+pub mod resp;
 mod settings;
 mod status;
 pub mod wal;
