@@ -413,9 +413,10 @@ impl Replica {
         }
         let (ballot, prefix) = (leading.ballot(), self.log.first_unchosen());
         self.flush(actions);
-        self.step_down(RoleReason::HandedOver, actions);
+        // Before the heartbeat of stepping down: who no longer hears a claim follows nobody, and takes over from nobody.
         let out = outbox!(self, actions);
         out.send(to, Body::HandOver(HandOver { ballot, prefix }));
+        self.step_down(RoleReason::HandedOver, actions);
     }
 
     fn on_persisted(&mut self, receipt: &Receipt) {
