@@ -54,6 +54,9 @@ pub const CLIENT_LIST_MAX: usize = 1_024;
 /// Commands are encoded into chunks of this many bytes that they share; a larger one gets its own.
 pub const CHUNK_BYTES: usize = 64 << 10;
 
+/// A connection that may not be parsed now is paused once this many bytes of it wait.
+pub const PAUSE_BYTES: usize = 64 << 10;
+
 /// The bounds that a configuration may move.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Limits {

@@ -1,155 +1,48 @@
 //! The data path of the server: inputs in, outputs out. No socket, file, clock or thread lives here.
+//!
+//! Longer than other rooms because it is one path, told in the order in which a request walks it: bytes →
+//! request → proposed, read, parked or redirected → applied or read → reply. The rules of the walk:
+//!
+//! - **Replies leave with `Input::Tick`**, all that a turn made for a client as one `Output::ToClient`. While
+//!   any wait, `deadline` is in the past. Only a fenced or stopping node does not wait for the tick.
+//! - Replies keep the order of requests on their connection. A read is evaluated when it is at the front, so
+//!   it sees the connection's earlier writes; and at the latest right before a later write of the same
+//!   connection is applied, so it does not see that one. The latter is linearizable without a read point:
+//!   whatever was answered before the read arrived has a lower slot than a write proposed after it.
+//! - What may have been proposed is never answered with an error that clients retry by themselves; what was
+//!   never proposed may be parked, redirected, or given up with CLUSTERDOWN.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use paxos_core::{
-    Action, Entries, Event, FenceReason, FetchId, Instant, NodeId, Receipt, Recipients, Record, Recovered, Replica,
-    Role, RoleReason, Slot, SlotRange, Ticket, wire,
+    Action, Entries, Entry, Event, FenceReason, FetchId, Formatted, Instant, NodeId, ProposeError, ReadError,
+    Recovered, Replica, Role, Slot, SlotRange, Tag, wire,
 };
 
-use crate::settings::{NodeError, Settings};
+use crate::clients::{Clients, Open, RequestId};
+use crate::cluster::hash_slot;
+use crate::command::{Chunk, Once, SessionId, decode};
+use crate::commands::{Run, Spec, find, first_key, spec_of};
+use crate::connection::{Connection, Turn};
+use crate::history::{Wanted, shown};
+use crate::input::Input;
+use crate::limits::{KEY_BYTES_MAX, LOG_RANGE_BYTES_MAX, PAUSE_BYTES};
+use crate::machine::Machine;
+use crate::output::{ClientId, LogReadId, Output};
+use crate::reply::Reply;
+use crate::resp::{Request, Writer, integer};
+use crate::settings::{Address, NodeError, Settings};
 use crate::status::Status;
 
-/// One client connection, named by the driver; never reused within a process.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct ClientId(pub u64);
-
-/// Names one `Output::ReadLog`, to be echoed by `Input::LogRead`.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct LogReadId(pub u64);
-
-/// What may happen to a node.
-#[derive(Debug)]
-pub enum Input {
-    /// A client connected.
-    ClientOpened {
-        /// Its connection.
-        client: ClientId,
-    },
-    /// A client sent bytes.
-    ClientBytes {
-        /// Its connection.
-        client: ClientId,
-        /// What arrived; any split of the stream is fine.
-        bytes: Bytes,
-    },
-    /// A client's connection is gone.
-    ClientClosed {
-        /// Its connection.
-        client: ClientId,
-    },
-    /// A frame arrived on the link of a peer whose hello was accepted.
-    PeerFrame {
-        /// Who is at the other end; a frame that claims another sender is dropped.
-        from: NodeId,
-        /// One whole frame as `paxos_core::wire` wrote it.
-        frame: Bytes,
-    },
-    /// Records are durable.
-    Persisted(Receipt),
-    /// A write or sync of the log failed: the node fences itself.
-    PersistFailed,
-    /// Answers `Output::ReadLog`; no entries says that they could not be read.
-    LogRead {
-        /// Which request.
-        id: LogReadId,
-        /// The slot of the first entry.
-        first: Slot,
-        /// Chosen entries of consecutive slots.
-        entries: Entries,
-    },
-    /// The turn ends, or time passed: see `Node::deadline`. Only now replies leave.
-    Tick,
-    /// More reply bytes wait for this client in the driver than it cares to hold: the node answers and parses
-    /// nothing more for it until `ClientDrained`.
-    ClientStalled {
-        /// Its connection.
-        client: ClientId,
-    },
-    /// The reply bytes of a stalled client went out.
-    ClientDrained {
-        /// Its connection.
-        client: ClientId,
-    },
-    /// Hand leadership to this node, if this one leads.
-    HandOver {
-        /// Who is to lead.
-        to: NodeId,
-    },
-    /// The process is about to stop: every open request is answered (INDOUBT if it was proposed), every
-    /// connection is closed, and the replies leave at once.
-    Stop,
-}
-
-/// What a node asks its driver to do, in order.
-#[derive(Debug)]
-pub enum Output {
-    /// Send these bytes to a client, behind what was sent before.
-    ToClient {
-        /// Its connection.
-        client: ClientId,
-        /// Whole replies.
-        bytes: Bytes,
-    },
-    /// Send what is queued for this client, then close its connection.
-    CloseClient {
-        /// Its connection.
-        client: ClientId,
-        /// Why, for the log.
-        reason: &'static str,
-    },
-    /// Stop reading from this client: it has more open requests or unsent replies than its limits admit. What
-    /// still arrives is kept, up to `Limits::client_input_bytes_max`.
-    PauseClient {
-        /// Its connection.
-        client: ClientId,
-    },
-    /// Read from this client again.
-    ResumeClient {
-        /// Its connection.
-        client: ClientId,
-    },
-    /// Send this frame to these peers; it may be lost.
-    ToPeers {
-        /// Whom to send it to.
-        to: Recipients,
-        /// One whole frame, encoded once for all of them.
-        frame: Bytes,
-    },
-    /// Append to the log, sync, redeem the ticket, hand in the receipt.
-    Persist {
-        /// Redeem it once the record is durable.
-        ticket: Ticket,
-        /// What must survive.
-        record: Record,
-    },
-    /// Read chosen entries from the log and answer with `Input::LogRead`.
-    ReadLog {
-        /// Echo it in the answer.
-        id: LogReadId,
-        /// The slots wanted.
-        slots: SlotRange,
-        /// Stop before the payloads exceed this many bytes, but bring at least one entry.
-        bytes_max: usize,
-    },
-    /// For the log line: one per role change.
-    RoleChanged {
-        /// What it is now.
-        role: Role,
-        /// The leader it knows.
-        leader: Option<NodeId>,
-        /// The ballot of the role.
-        ballot: Option<paxos_core::Ballot>,
-        /// Why.
-        reason: RoleReason,
-    },
-    /// The node takes no part any more: the driver stops the process with this line.
-    Fenced {
-        /// Why.
-        reason: FenceReason,
-    },
-}
+/// The outcome of a proposal is unknown. No client retries this by itself.
+const IN_DOUBT: &str =
+    "INDOUBT the command may or may not have been applied, now or later; with ONCE it can be sent again";
+const CLUSTER_DOWN: &str = "CLUSTERDOWN no leader is known; the command was not proposed";
+const BUSY_PARKED: &str =
+    "BUSY too many requests wait for a leader or for room (parked_requests_max, parked_bytes_max)";
+const BUSY_READS: &str = "BUSY too many reads wait for a quorum (reads_max)";
+const BUSY_OUTPUT: &str = "BUSY too many reply bytes wait on this connection (client_output_bytes_max)";
 
 /// One member of the store: a replica, the state machine it drives, and the clients it serves.
 ///
@@ -158,12 +51,58 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Node {
     settings: Settings,
-    node: NodeId,
+    formatted: Formatted,
+    started: Instant,
+    /// The latest moment that an input told.
+    now: Instant,
     replica: Replica,
+    machine: Machine,
+    clients: Clients,
+    chunk: Chunk,
+    /// Requests that wait for a leader or for room, the oldest first. One that is no longer `Open::Parked`
+    /// was answered, or its client left.
+    parked: VecDeque<RequestId>,
+    parked_bytes: usize,
+    /// Connections whose open requests may have moved.
+    active: Vec<u32>,
+    /// Connections with replies for the next tick.
+    dirty: Vec<u32>,
     actions: Vec<Action>,
-    log_reads: BTreeMap<u64, FetchId>,
+    log_reads: BTreeMap<LogReadId, LogReader>,
     log_reads_made: u64,
+    last_leader: Option<NodeId>,
+    ended: Option<End>,
     frames_refused: u64,
+    nowhere: Address,
+}
+
+/// Who asked for a read of the log.
+#[derive(Debug)]
+enum LogReader {
+    Core(FetchId),
+    Client(RequestId),
+}
+
+/// Why this node serves nobody any more.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Fenced(FenceReason),
+    Stopped,
+}
+
+/// What this node can do for a request that needs the leader.
+enum Standing {
+    Serve,
+    Moved(NodeId),
+    Wait,
+}
+
+/// A request that makes sense so far.
+struct Asked {
+    spec: &'static Spec,
+    once: Option<Once>,
+    /// Where its arguments begin in the request.
+    args_from: usize,
 }
 
 impl Node {
@@ -173,47 +112,338 @@ impl Node {
     /// `NodeError` for settings that contradict themselves, or a boot that is not durable.
     pub fn new(settings: Settings, recovered: Recovered, now: Instant, seed: u64) -> Result<Node, NodeError> {
         settings.limits.validate()?;
-        let node = recovered.formatted().node;
+        let formatted = recovered.formatted().clone();
         let replica = Replica::new(settings.paxos.clone(), recovered, now, seed)?;
         Ok(Node {
+            machine: Machine::new(settings.limits.sessions_max),
             settings,
-            node,
+            formatted,
+            started: now,
+            now,
             replica,
+            clients: Clients::default(),
+            chunk: Chunk::default(),
+            parked: VecDeque::new(),
+            parked_bytes: 0,
+            active: Vec::new(),
+            dirty: Vec::new(),
             actions: Vec::new(),
             log_reads: BTreeMap::new(),
             log_reads_made: 0,
+            last_leader: None,
+            ended: None,
             frames_refused: 0,
+            nowhere: Address::new("", 0),
         })
     }
 
     /// The one door: takes an input, appends what it asks for to `outputs`. Never panics.
     pub fn handle(&mut self, now: Instant, input: Input, outputs: &mut Vec<Output>) {
+        self.now = self.now.max(now);
+        let is_tick = matches!(input, Input::Tick);
         match input {
-            Input::PeerFrame { from, frame } => match wire::decode(&frame) {
-                Ok(message) if message.header.from == from => self.step(now, Event::Message(message), outputs),
-                Ok(_) | Err(_) => self.frames_refused += 1,
-            },
-            Input::Persisted(receipt) => self.step(now, Event::Persisted(receipt), outputs),
-            Input::PersistFailed => self.step(now, Event::PersistFailed, outputs),
-            Input::LogRead { id, first, entries } => {
-                if let Some(fetch) = self.log_reads.remove(&id.0) {
-                    self.step(now, Event::Fetched { id: fetch, first, entries }, outputs);
-                }
+            Input::ClientOpened { client } => self.on_opened(client, outputs),
+            Input::ClientBytes { client, bytes } => self.on_bytes(client, bytes),
+            Input::ClientClosed { client } => self.on_closed(client),
+            Input::ClientStalled { client } => self.on_stalled(client),
+            Input::ClientDrained { client } => self.on_drained(client),
+            Input::PeerFrame { from, frame } => self.on_frame(from, &frame, outputs),
+            Input::Persisted(receipt) => self.step(Event::Persisted(receipt), outputs),
+            Input::PersistFailed => self.step(Event::PersistFailed, outputs),
+            Input::LogRead { id, first, entries } => self.on_log_read(id, first, entries, outputs),
+            Input::HandOver { to } => self.step(Event::HandOver { to }, outputs),
+            Input::Tick => {
+                self.serve(outputs); // what was parked leaves with this turn's run
+                self.step(Event::Tick, outputs);
             }
-            Input::HandOver { to } => self.step(now, Event::HandOver { to }, outputs),
-            Input::Tick => self.step(now, Event::Tick, outputs),
-            Input::ClientOpened { .. }
-            | Input::ClientBytes { .. }
-            | Input::ClientClosed { .. }
-            | Input::ClientStalled { .. }
-            | Input::ClientDrained { .. }
-            | Input::Stop => {}
+            Input::Stop => self.end(End::Stopped),
+        }
+        self.serve(outputs);
+        if is_tick || self.ended.is_some() {
+            self.flush(outputs);
         }
     }
 
-    fn step(&mut self, now: Instant, event: Event, outputs: &mut Vec<Output>) {
+    /// When to call `handle` with `Input::Tick` at the latest. A moment in the past means now.
+    pub fn deadline(&self) -> Option<Instant> {
+        if !self.dirty.is_empty() || !self.active.is_empty() {
+            return Some(Instant::default());
+        }
+        let core = self.replica.deadline().map(|(deadline, _)| deadline);
+        let parked = self.parked.iter().find_map(|request| match self.clients.look(*request)? {
+            Open::Parked { deadline, .. } => Some(*deadline),
+            Open::Proposed { .. } | Open::Reading { .. } | Open::Ready(_) | Open::Fetching(_) | Open::Answered(_) => {
+                None
+            }
+        });
+        let parked = parked.filter(|_| !self.leads()); // a leader serves them as it finds room, however late
+        core.into_iter().chain(parked).min()
+    }
+
+    // ---- what clients do ------------------------------------------------------------------------------
+
+    fn on_opened(&mut self, client: ClientId, outputs: &mut Vec<Output>) {
+        if self.clients.len() < self.settings.limits.clients_max && self.clients.open(client).is_some() {
+            return;
+        }
+        let bytes = Bytes::from_static(b"-ERR max number of clients reached\r\n");
+        outputs.push(Output::ToClient { client, bytes });
+        outputs.push(Output::CloseClient { client, reason: "max number of clients reached" });
+    }
+
+    fn on_bytes(&mut self, client: ClientId, bytes: Bytes) {
+        let Some(place) = self.clients.place(client) else { return };
+        let Some(client) = self.clients.at(place) else { return };
+        if client.closing.is_some() {
+            return;
+        }
+        client.parser.feed(bytes);
+        if client.parser.pending_bytes() > self.settings.limits.client_input_bytes_max {
+            client.parser = Default::default();
+            client.open.push_back(Open::Answered(Bytes::from_static(
+                b"-ERR Protocol error: more unread bytes than client_input_bytes_max\r\n",
+            )));
+            client.closing = Some("input over client_input_bytes_max");
+        }
+        self.activate(place);
+    }
+
+    fn on_closed(&mut self, client: ClientId) {
+        let Some(client) = self.clients.close(client) else { return };
+        for open in &client.open {
+            if let Open::Parked { command, .. } = open {
+                self.parked_bytes = self.parked_bytes.saturating_sub(command.len());
+            }
+        }
+    }
+
+    fn on_stalled(&mut self, client: ClientId) {
+        if let Some(client) = self.clients.place(client).and_then(|place| self.clients.at(place)) {
+            client.stalled = true;
+        }
+    }
+
+    fn on_drained(&mut self, client: ClientId) {
+        let Some(place) = self.clients.place(client) else { return };
+        if let Some(client) = self.clients.at(place) {
+            client.stalled = false;
+            self.activate(place);
+        }
+    }
+
+    /// Moves every connection on that can move, and then what is parked.
+    fn serve(&mut self, outputs: &mut Vec<Output>) {
+        loop {
+            while let Some(place) = self.active.pop() {
+                self.drive(place, outputs);
+            }
+            self.pump(outputs);
+            if self.active.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Answers what can be answered and parses what may be parsed, in turns, until neither is possible.
+    fn drive(&mut self, place: u32, outputs: &mut Vec<Output>) {
+        let Some(client) = self.clients.at(place) else { return };
+        client.active = false;
+        let mut parser = std::mem::take(&mut client.parser);
+        let held = loop {
+            self.settle(place, outputs);
+            if !self.may_parse(place) {
+                break true;
+            }
+            match parser.next() {
+                Ok(Some(request)) => self.accept(place, &request, outputs),
+                Ok(None) => break false,
+                Err(error) => {
+                    self.push_error(place, format_args!("ERR {error}"));
+                    self.close_when_answered(place, "protocol error");
+                }
+            }
+        };
+        let Some(client) = self.clients.at(place) else { return };
+        client.parser = parser;
+        let waiting = client.parser.pending_bytes() >= PAUSE_BYTES;
+        if held && waiting && !client.paused {
+            client.paused = true;
+            outputs.push(Output::PauseClient { client: client.id });
+        }
+        if client.paused && !(held && waiting) {
+            client.paused = false;
+            outputs.push(Output::ResumeClient { client: client.id });
+        }
+    }
+
+    fn may_parse(&mut self, place: u32) -> bool {
+        let limits = &self.settings.limits;
+        self.clients.at(place).is_some_and(|client| {
+            client.closing.is_none()
+                && !client.barrier
+                && !client.stalled
+                && client.open.len() < limits.open_requests_max
+                && client.output.len() < limits.client_output_bytes_max
+        })
+    }
+
+    /// Takes a request: it becomes the last open one of its connection, on its way.
+    fn accept(&mut self, place: u32, request: &Request<'_>, outputs: &mut Vec<Output>) {
+        if let Some(ended) = self.ended {
+            return self.push_error(place, ended);
+        }
+        let Asked { spec, once, args_from } = match understand(request) {
+            Ok(asked) => asked,
+            Err(error) => return self.push_error(place, error),
+        };
+        let bytes_max = self.settings.paxos.entry_bytes_max;
+        let command = self.chunk.encode(once, spec.number, request.args_from(args_from));
+        if command.len() > bytes_max {
+            return self
+                .push_error(place, format_args!("ERR command exceeds maximum allowed size ({bytes_max} bytes)"));
+        }
+        let Some(client) = self.clients.at(place) else { return };
+        match spec.run {
+            _ if once.is_some() => self.propose_or_park(place, command, outputs),
+            Run::Write(_) | Run::Barrier | Run::Once => self.propose_or_park(place, command, outputs),
+            Run::Read(_) | Run::Browse(_) | Run::Length if !client.connection.readonly => {
+                self.read_or_park(place, command, outputs);
+            }
+            Run::Read(_) | Run::Browse(_) | Run::Length | Run::Local(_) => {
+                client.push(Open::Ready(command));
+            }
+            Run::Turn(_) => {
+                client.push(Open::Ready(command));
+                client.barrier = true;
+            }
+            Run::History => {
+                let beyond = decode(&command)
+                    .is_ok_and(|command| matches!(Wanted::parse(command.args), Ok(Some(wanted)) if wanted.last >= self.machine.next()));
+                client.barrier = true;
+                if beyond && !client.connection.readonly {
+                    self.read_or_park(place, command, outputs); // the leader knows whether there is more
+                } else {
+                    client.push(Open::Ready(command));
+                }
+            }
+        }
+    }
+
+    // ---- to the leader, or wherever it is ---------------------------------------------------------------
+
+    fn standing(&self) -> Standing {
+        match self.replica.role() {
+            Role::Leading { ready: true } => Standing::Serve,
+            Role::Leading { ready: false } | Role::Preparing => Standing::Wait,
+            Role::Following => match self.replica.leader() {
+                Some(leader) if leader != self.formatted.node && self.settings.addresses.contains_key(&leader) => {
+                    Standing::Moved(leader)
+                }
+                Some(_) | None => Standing::Wait,
+            },
+        }
+    }
+
+    /// Whether the core would take a proposal, or refuse it for good.
+    fn has_room(&self) -> bool {
+        let log_is_full = self.settings.paxos.last_slot.is_some_and(|last| self.machine.next() > last);
+        log_is_full || self.replica.propose_room() > 0
+    }
+
+    fn propose_or_park(&mut self, place: u32, command: Bytes, outputs: &mut Vec<Output>) {
+        let deadline = self.now.plus_us(self.settings.limits.park_us);
+        match self.standing() {
+            Standing::Moved(leader) => self.push_moved(place, leader, &command),
+            Standing::Serve if self.parked.is_empty() && self.has_room() => {
+                let Some(client) = self.clients.at(place) else { return };
+                let sequence = client.push(Open::Proposed { command: command.clone(), deadline });
+                let tag = RequestId { place, sequence }.tag();
+                self.step(Event::Propose { tag, command }, outputs);
+            }
+            Standing::Serve | Standing::Wait => self.push_parked(place, command, deadline),
+        }
+    }
+
+    fn read_or_park(&mut self, place: u32, command: Bytes, outputs: &mut Vec<Output>) {
+        let deadline = self.now.plus_us(self.settings.limits.park_us);
+        match self.standing() {
+            Standing::Moved(leader) => self.push_moved(place, leader, &command),
+            Standing::Serve => {
+                let Some(client) = self.clients.at(place) else { return };
+                let sequence = client.push(Open::Reading { command, deadline });
+                self.step(Event::Read { tag: RequestId { place, sequence }.tag() }, outputs);
+            }
+            Standing::Wait => self.push_parked(place, command, deadline),
+        }
+    }
+
+    fn push_parked(&mut self, place: u32, command: Bytes, deadline: Instant) {
+        let limits = &self.settings.limits;
+        let bytes = self.parked_bytes.saturating_add(command.len());
+        if self.parked.len() >= limits.parked_requests_max || bytes > limits.parked_bytes_max {
+            return self.push_error(place, BUSY_PARKED);
+        }
+        let Some(client) = self.clients.at(place) else { return };
+        let sequence = client.push(Open::Parked { command, deadline });
+        self.parked.push_back(RequestId { place, sequence });
+        self.parked_bytes = bytes;
+    }
+
+    /// Moves what is parked: to the leader's address, into the window, or to its end.
+    fn pump(&mut self, outputs: &mut Vec<Output>) {
+        while let Some(&request) = self.parked.front() {
+            let Some(Open::Parked { command, deadline }) = self.clients.look(request).cloned() else {
+                self.parked.pop_front();
+                continue;
+            };
+            let in_log = goes_through_log(&command);
+            let open = match self.standing() {
+                Standing::Wait if deadline > self.now => return,
+                Standing::Serve if in_log && !self.has_room() => return,
+                Standing::Wait => Open::Answered(self.error(CLUSTER_DOWN)),
+                Standing::Moved(leader) => Open::Answered(self.moved(leader, &command)),
+                Standing::Serve if in_log => Open::Proposed { command: command.clone(), deadline },
+                Standing::Serve => Open::Reading { command: command.clone(), deadline },
+            };
+            self.parked.pop_front();
+            self.parked_bytes = self.parked_bytes.saturating_sub(command.len());
+            let event = match &open {
+                Open::Proposed { .. } => Some(Event::Propose { tag: request.tag(), command }),
+                Open::Reading { .. } => Some(Event::Read { tag: request.tag() }),
+                Open::Parked { .. } | Open::Ready(_) | Open::Fetching(_) | Open::Answered(_) => None,
+            };
+            self.turn_into(request, open);
+            if let Some(event) = event {
+                self.step(event, outputs);
+                if self.parked.front() == Some(&request) {
+                    return; // refused for lack of room: its turn comes with the next applied slot
+                }
+            }
+        }
+    }
+
+    /// What was never proposed and cannot be served now waits again, before what came later.
+    fn park_again(&mut self, request: RequestId) {
+        let Some(open) = self.clients.request(request) else { return };
+        let (Open::Proposed { command, deadline } | Open::Reading { command, deadline }) = open else { return };
+        self.parked_bytes = self.parked_bytes.saturating_add(command.len());
+        *open = Open::Parked { command: std::mem::take(command), deadline: *deadline };
+        self.parked.push_front(request);
+    }
+
+    // ---- the core ---------------------------------------------------------------------------------------
+
+    fn on_frame(&mut self, from: NodeId, frame: &Bytes, outputs: &mut Vec<Output>) {
+        match wire::decode(frame) {
+            Ok(message) if message.header.from == from => self.step(Event::Message(message), outputs),
+            Ok(_) | Err(_) => self.frames_refused += 1,
+        }
+    }
+
+    /// Hands an event to the replica and carries out what it asks for.
+    fn step(&mut self, event: Event, outputs: &mut Vec<Output>) {
         let mut actions = std::mem::take(&mut self.actions);
-        self.replica.handle(now, event, &mut actions);
+        self.replica.handle(self.now, event, &mut actions);
         for action in actions.drain(..) {
             match action {
                 Action::Send { to, message } => {
@@ -222,46 +452,375 @@ impl Node {
                     outputs.push(Output::ToPeers { to, frame: frame.into() });
                 }
                 Action::Persist { ticket, record } => outputs.push(Output::Persist { ticket, record }),
+                Action::Apply { slot, entry, tag } => self.on_apply(slot, &entry, tag, outputs),
+                Action::ProposalRefused { tag, error } => self.on_refused(RequestId::of(tag), error),
+                Action::InDoubt { tag } => self.answer_error(RequestId::of(tag), IN_DOUBT),
+                Action::ReadReady { tag, slot: _ } => self.on_read_ready(RequestId::of(tag)),
+                Action::ReadFailed { tag, error } => self.on_read_failed(RequestId::of(tag), error),
                 Action::FetchLog { id, slots, bytes_max } => {
-                    self.log_reads_made += 1;
-                    self.log_reads.insert(self.log_reads_made, id);
-                    let id = LogReadId(self.log_reads_made);
-                    outputs.push(Output::ReadLog { id, slots, bytes_max });
+                    self.read_log(LogReader::Core(id), slots, bytes_max, outputs);
                 }
                 Action::RoleChanged { role, leader, ballot, reason } => {
+                    self.last_leader = leader.or(self.last_leader);
                     outputs.push(Output::RoleChanged { role, leader, ballot, reason });
                 }
-                Action::Fenced { reason } => outputs.push(Output::Fenced { reason }),
-                Action::Apply { .. }
-                | Action::ProposalRefused { .. }
-                | Action::InDoubt { .. }
-                | Action::ReadReady { .. }
-                | Action::ReadFailed { .. } => {}
+                Action::Fenced { reason } => {
+                    self.end(End::Fenced(reason));
+                    self.serve_ended(outputs);
+                    outputs.push(Output::Fenced { reason });
+                }
             }
         }
         self.actions = actions;
     }
 
-    /// When to call `handle` with `Input::Tick` at the latest. A moment in the past means now.
-    pub fn deadline(&self) -> Option<Instant> {
-        self.replica.deadline().map(|(deadline, _)| deadline)
+    fn on_apply(&mut self, slot: Slot, entry: &Entry, tag: Option<Tag>, outputs: &mut Vec<Output>) {
+        let Some(request) = tag.map(RequestId::of) else {
+            self.machine.apply(slot, entry);
+            return;
+        };
+        self.settle_before(request, outputs);
+        let reply = self.machine.apply(slot, entry);
+        let Some(client) = self.clients.at(request.place) else { return };
+        match client.position(request.sequence) {
+            Some(0) => {
+                reply.write(&mut Writer::new(&mut client.output, client.connection.protocol));
+                client.pop();
+            }
+            Some(_) => {
+                let protocol = client.connection.protocol;
+                let kept = self.chunk.keep(|out| reply.write(&mut Writer::new(out, protocol)));
+                self.turn_into(request, Open::Answered(kept));
+            }
+            None => return,
+        }
+        self.mark_dirty(request.place);
+        self.activate(request.place);
     }
+
+    /// Evaluates the reads that a client sent before this write, now that the write is about to be applied.
+    fn settle_before(&mut self, request: RequestId, outputs: &mut Vec<Output>) {
+        loop {
+            let Some(client) = self.clients.at(request.place) else { return };
+            if client.position(request.sequence).is_none_or(|position| position == 0) {
+                return;
+            }
+            let command = match client.open.front() {
+                Some(Open::Answered(bytes)) => {
+                    client.output.put_slice(bytes);
+                    client.pop();
+                    continue;
+                }
+                Some(Open::Ready(command) | Open::Reading { command, .. }) => command.clone(),
+                Some(Open::Parked { command, .. }) if !goes_through_log(command) => command.clone(),
+                Some(Open::Parked { .. } | Open::Proposed { .. } | Open::Fetching(_)) | None => return,
+            };
+            if client.output.len() >= self.settings.limits.client_output_bytes_max {
+                let mut writer = Writer::new(&mut client.output, client.connection.protocol);
+                writer.error(BUSY_OUTPUT);
+                client.pop();
+            } else if !self.run(request.place, &command, outputs) {
+                return;
+            }
+        }
+    }
+
+    fn on_refused(&mut self, request: RequestId, error: ProposeError) {
+        match error {
+            ProposeError::NotLeader { .. }
+            | ProposeError::WindowFull
+            | ProposeError::CatchingUp
+            | ProposeError::Reconfiguring => self.park_again(request),
+            ProposeError::TooLarge { .. } | ProposeError::LogFull | ProposeError::Fenced => {
+                self.answer_error(request, format_args!("ERR {error}"));
+            }
+        }
+    }
+
+    fn on_read_ready(&mut self, request: RequestId) {
+        let Some(open) = self.clients.request(request) else { return };
+        if let Open::Reading { command, .. } = open {
+            *open = Open::Ready(std::mem::take(command));
+            self.activate(request.place);
+        }
+    }
+
+    fn on_read_failed(&mut self, request: RequestId, error: ReadError) {
+        if !matches!(self.clients.request(request), Some(Open::Reading { .. })) {
+            return; // evaluated before a later write, or its client left
+        }
+        match error {
+            ReadError::NotLeader { .. } | ReadError::LostLeadership | ReadError::CatchingUp => self.park_again(request),
+            ReadError::TooMany => self.answer_error(request, BUSY_READS),
+            ReadError::Fenced => self.answer_error(request, format_args!("ERR {error}")),
+        }
+    }
+
+    // ---- the front of a connection ----------------------------------------------------------------------
+
+    /// Answers requests from the front, as far as they can be answered.
+    fn settle(&mut self, place: u32, outputs: &mut Vec<Output>) {
+        let bytes_max = self.settings.limits.client_output_bytes_max;
+        loop {
+            let Some(client) = self.clients.at(place) else { return };
+            match client.open.front() {
+                Some(Open::Answered(bytes)) => {
+                    client.output.put_slice(bytes);
+                    client.pop();
+                    self.mark_dirty(place);
+                }
+                Some(Open::Ready(command)) if !client.stalled && client.output.len() < bytes_max => {
+                    let command = command.clone();
+                    if !self.run(place, &command, outputs) {
+                        return;
+                    }
+                }
+                Some(
+                    Open::Ready(_)
+                    | Open::Parked { .. }
+                    | Open::Proposed { .. }
+                    | Open::Reading { .. }
+                    | Open::Fetching(_),
+                )
+                | None => return,
+            }
+        }
+    }
+
+    /// Runs the command at the front of a connection; false if its answer has to be fetched.
+    fn run(&mut self, place: u32, encoded: &Bytes, outputs: &mut Vec<Output>) -> bool {
+        let Ok(command) = decode(encoded) else { return false };
+        let Some(spec) = spec_of(command.number) else { return false };
+        match spec.run {
+            Run::Read(_) | Run::Browse(_) | Run::Length => self.reply(place, |machine| machine.read(encoded)),
+            Run::Local(local) | Run::Turn(local) => self.run_local(place, local, command.args),
+            Run::History => match Wanted::parse(command.args) {
+                Err(fault) => self.reply(place, |_| Reply::Error(fault)),
+                Ok(None) => self.reply(place, |_| Reply::array([])),
+                Ok(Some(wanted)) => return self.run_history(place, wanted, outputs),
+            },
+            Run::Write(_) | Run::Once | Run::Barrier => return false, // only ever run by applying them
+        }
+        true
+    }
+
+    /// Answers the request at the front from the state.
+    fn reply<'a>(&'a mut self, place: u32, answer: impl FnOnce(&'a Machine) -> Reply<'a>) {
+        let Some(client) = self.clients.at(place) else { return };
+        answer(&self.machine).write(&mut Writer::new(&mut client.output, client.connection.protocol));
+        client.pop();
+        if !client.dirty {
+            client.dirty = true;
+            self.dirty.push(place);
+        }
+    }
+
+    fn run_local(&mut self, place: u32, local: fn(&Node, &mut Turn<'_>), args: crate::command::Args<'_>) {
+        let Some(client) = self.clients.at(place) else { return };
+        let mut connection = std::mem::take(&mut client.connection);
+        let mut out = std::mem::take(&mut client.output);
+        let mut turn = Turn { client: client.id, connection: &mut connection, args, out: &mut out, close: None };
+        local(self, &mut turn);
+        let close = turn.close;
+        let Some(client) = self.clients.at(place) else { return };
+        client.connection = connection;
+        client.output = out;
+        client.pop();
+        self.mark_dirty(place);
+        if let Some(reason) = close {
+            self.close_when_answered(place, reason);
+        }
+    }
+
+    fn run_history(&mut self, place: u32, wanted: Wanted, outputs: &mut Vec<Output>) -> bool {
+        let slots = wanted.readable(self.machine.next());
+        if slots.is_empty() {
+            self.reply(place, |_| if wanted.many { Reply::array([]) } else { Reply::Null });
+            return true;
+        }
+        let Some(client) = self.clients.at(place) else { return false };
+        let Some(front) = client.open.front_mut() else { return false };
+        *front = Open::Fetching(wanted);
+        let request = RequestId { place, sequence: client.first() };
+        self.read_log(LogReader::Client(request), slots, LOG_RANGE_BYTES_MAX, outputs);
+        false
+    }
+
+    fn read_log(&mut self, reader: LogReader, slots: SlotRange, bytes_max: usize, outputs: &mut Vec<Output>) {
+        self.log_reads_made = self.log_reads_made.wrapping_add(1);
+        let id = LogReadId(self.log_reads_made);
+        self.log_reads.insert(id, reader);
+        outputs.push(Output::ReadLog { id, slots, bytes_max });
+    }
+
+    fn on_log_read(&mut self, id: LogReadId, first: Slot, entries: Entries, outputs: &mut Vec<Output>) {
+        let request = match self.log_reads.remove(&id) {
+            Some(LogReader::Core(id)) => return self.step(Event::Fetched { id, first, entries }, outputs),
+            Some(LogReader::Client(request)) => request,
+            None => return,
+        };
+        let Some(Open::Fetching(wanted)) = self.clients.look(request) else { return };
+        let wanted = *wanted;
+        let Some(entry) = entries.first().filter(|_| first == wanted.first) else {
+            return self.answer_error(request, "ERR the log could not be read");
+        };
+        let reply = if wanted.many {
+            let count = usize::try_from(wanted.readable(self.machine.next()).count()).unwrap_or(usize::MAX);
+            Reply::Array(entries.iter().take(count).map(shown).collect())
+        } else {
+            shown(entry)
+        };
+        let Some(client) = self.clients.at(request.place) else { return };
+        reply.write(&mut Writer::new(&mut client.output, client.connection.protocol));
+        client.pop(); // what is being fetched is at the front
+        self.mark_dirty(request.place);
+        self.activate(request.place);
+    }
+
+    // ---- answers ----------------------------------------------------------------------------------------
+
+    fn error(&mut self, error: impl std::fmt::Display) -> Bytes {
+        self.chunk.keep(|out| Writer::new(out, Default::default()).error(error))
+    }
+
+    fn moved(&mut self, leader: NodeId, command: &Bytes) -> Bytes {
+        let slot = first_key(command).map_or(0, hash_slot);
+        let Address { host, port } = self.settings.addresses.get(&leader).unwrap_or(&self.nowhere);
+        self.chunk.keep(|out| Writer::new(out, Default::default()).error(format_args!("MOVED {slot} {host}:{port}")))
+    }
+
+    fn push_moved(&mut self, place: u32, leader: NodeId, command: &Bytes) {
+        let moved = self.moved(leader, command);
+        if let Some(client) = self.clients.at(place) {
+            client.push(Open::Answered(moved));
+        }
+    }
+
+    fn push_error(&mut self, place: u32, error: impl std::fmt::Display) {
+        let error = self.error(error);
+        if let Some(client) = self.clients.at(place) {
+            client.push(Open::Answered(error));
+        }
+    }
+
+    fn answer_error(&mut self, request: RequestId, error: impl std::fmt::Display) {
+        let error = self.error(error);
+        self.turn_into(request, Open::Answered(error));
+    }
+
+    /// Changes what an open request waits for.
+    fn turn_into(&mut self, request: RequestId, becomes: Open) {
+        let Some(open) = self.clients.request(request) else { return };
+        let answered = matches!(becomes, Open::Answered(_));
+        *open = becomes;
+        if answered {
+            self.activate(request.place);
+        }
+    }
+
+    fn activate(&mut self, place: u32) {
+        if let Some(client) = self.clients.at(place)
+            && !client.active
+        {
+            client.active = true;
+            self.active.push(place);
+        }
+    }
+
+    fn mark_dirty(&mut self, place: u32) {
+        if let Some(client) = self.clients.at(place)
+            && !client.dirty
+        {
+            client.dirty = true;
+            self.dirty.push(place);
+        }
+    }
+
+    fn close_when_answered(&mut self, place: u32, reason: &'static str) {
+        if let Some(client) = self.clients.at(place) {
+            client.closing = Some(reason);
+            client.parser = Default::default();
+            self.mark_dirty(place);
+        }
+    }
+
+    /// Replies leave, and connections end that have nothing more to say.
+    fn flush(&mut self, outputs: &mut Vec<Output>) {
+        for place in std::mem::take(&mut self.dirty) {
+            let Some(client) = self.clients.at(place) else { continue };
+            client.dirty = false;
+            if !client.output.is_empty() {
+                let bytes = client.output.split().freeze();
+                outputs.push(Output::ToClient { client: client.id, bytes });
+            }
+            if let (Some(reason), true) = (client.closing, client.open.is_empty()) {
+                let client = client.id;
+                outputs.push(Output::CloseClient { client, reason });
+                self.on_closed(client);
+            } else if matches!(client.open.front(), Some(Open::Ready(_))) || client.parser.pending_bytes() > 0 {
+                self.activate(place); // it was held by its unsent replies
+            }
+        }
+    }
+
+    // ---- the end ----------------------------------------------------------------------------------------
+
+    /// Every open request is answered and every connection ends: what was proposed is in doubt.
+    fn end(&mut self, end: End) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.ended = Some(end);
+        let (in_doubt, refused) = (self.error(IN_DOUBT), self.error(end));
+        for place in self.clients.taken() {
+            let Some(client) = self.clients.at(place) else { continue };
+            for open in &mut client.open {
+                *open = match open {
+                    Open::Proposed { .. } => Open::Answered(in_doubt.clone()),
+                    Open::Answered(bytes) => Open::Answered(std::mem::take(bytes)),
+                    Open::Parked { .. } | Open::Reading { .. } | Open::Ready(_) | Open::Fetching(_) => {
+                        Open::Answered(refused.clone())
+                    }
+                };
+            }
+            self.close_when_answered(
+                place,
+                match end {
+                    End::Fenced(_) => "fenced",
+                    End::Stopped => "stopped",
+                },
+            );
+            self.activate(place);
+        }
+        self.parked.clear();
+        self.parked_bytes = 0;
+    }
+
+    /// The last replies leave before the word that ends the process.
+    fn serve_ended(&mut self, outputs: &mut Vec<Output>) {
+        for place in std::mem::take(&mut self.active) {
+            self.drive(place, outputs);
+        }
+        self.flush(outputs);
+    }
+
+    // ---- questions --------------------------------------------------------------------------------------
 
     /// What it says about itself now.
     pub fn status(&self) -> Status {
         Status {
-            node: self.node,
+            node: self.formatted.node,
             role: self.replica.role(),
             leader: self.replica.leader(),
             ballot: self.replica.ballot(),
             first_unchosen: self.replica.first_unchosen(),
-            applied: self.replica.next_to_apply().get() - 1,
-            clients: 0,
-            commands: 0,
-            digest: 0,
-            sessions: 0,
-            keys: 0,
-            queue_bytes: 0,
+            applied: self.machine.applied(),
+            clients: self.clients.len(),
+            commands: self.machine.commands(),
+            digest: self.machine.digest(),
+            sessions: self.machine.sessions().len(),
+            keys: self.machine.kv().len(),
+            queue_bytes: self.parked_bytes,
             frames_refused: self.frames_refused,
         }
     }
@@ -269,8 +828,7 @@ impl Node {
     /// The digest after this slot was applied, if that is among the last `limits::DIGESTS_KEPT` ones: equal
     /// on all replicas.
     pub fn digest_at(&self, slot: Slot) -> Option<u64> {
-        let _ = slot;
-        None
+        self.machine.digest_at(slot)
     }
 
     /// Its replica.
@@ -278,8 +836,110 @@ impl Node {
         &self.replica
     }
 
+    /// Its replicated state.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// Its settings.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }
+
+    /// Whose disk it runs on.
+    pub fn formatted(&self) -> &Formatted {
+        &self.formatted
+    }
+
+    /// Whether it leads and serves.
+    pub(crate) fn leads(&self) -> bool {
+        self.replica.role() == Role::Leading { ready: true }
+    }
+
+    /// Who owns the hash slots: the leader, or the last one known, or this node.
+    pub(crate) fn slots_owner(&self) -> NodeId {
+        self.replica.leader().or(self.last_leader).unwrap_or(self.formatted.node)
+    }
+
+    /// Where clients reach a node; an empty host if nobody said.
+    pub(crate) fn address(&self, node: NodeId) -> &Address {
+        self.settings.addresses.get(&node).unwrap_or(&self.nowhere)
+    }
+
+    pub(crate) fn connections(&self) -> impl Iterator<Item = (ClientId, &Connection)> {
+        self.clients.iter().map(|client| (client.id, &client.connection))
+    }
+
+    pub(crate) fn uptime_us(&self) -> u64 {
+        self.now.since_us(self.started)
+    }
+}
+
+impl std::fmt::Display for End {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            End::Fenced(reason) => write!(f, "ERR this node is fenced: {reason}"),
+            End::Stopped => f.write_str("CLUSTERDOWN this node is stopping; the command was not proposed"),
+        }
+    }
+}
+
+/// Whether running this command is applying it.
+fn goes_through_log(command: &Bytes) -> bool {
+    decode(command).is_ok_and(|command| {
+        command.once.is_some()
+            || spec_of(command.number).is_some_and(|spec| matches!(spec.run, Run::Write(_) | Run::Barrier | Run::Once))
+    })
+}
+
+/// Looks a request up in the table and checks what can be checked before anything is done for it.
+fn understand(request: &Request<'_>) -> Result<Asked, String> {
+    let name = request.arg(0).unwrap_or(&[]);
+    let spec = find(name).ok_or_else(|| unknown(request))?;
+    let arity = |spec: &Spec| format!("ERR wrong number of arguments for '{}' command", spec.name.to_lowercase());
+    if !spec.takes(request.len()) {
+        return Err(arity(spec));
+    }
+    let mut asked = Asked { spec, once: None, args_from: 1 };
+    if matches!(spec.run, Run::Once) {
+        let first = request.arg(1).unwrap_or(&[]);
+        if first.eq_ignore_ascii_case(b"new") {
+            return if request.len() == 2 { Ok(asked) } else { Err(arity(spec)) };
+        }
+        let number = |at| request.arg(at).and_then(integer).and_then(|number| u64::try_from(number).ok());
+        let (Some(session), Some(sequence)) = (number(1), number(2)) else {
+            return Err("ERR session and sequence must be integers from 0 on".to_owned());
+        };
+        let inner = request.arg(3).ok_or_else(|| arity(spec))?;
+        let inner = find(inner).ok_or_else(|| unknown(request))?;
+        if !inner.takes(request.len() - 3) {
+            return Err(arity(inner));
+        }
+        if !inner.runs_once() {
+            return Err(format!("ERR ONCE cannot run '{}'", inner.name.to_lowercase()));
+        }
+        asked = Asked { spec: inner, once: Some(Once { session: SessionId(session), sequence }), args_from: 4 };
+    }
+    let before_args = asked.args_from - 1;
+    for position in asked.spec.key_positions(request.len() - before_args) {
+        if request.arg(position + before_args).is_some_and(|key| key.len() > KEY_BYTES_MAX) {
+            return Err(format!("ERR key exceeds maximum allowed size ({KEY_BYTES_MAX} bytes)"));
+        }
+    }
+    Ok(asked)
+}
+
+/// As Redis says it, with the reason where there is one.
+fn unknown(request: &Request<'_>) -> String {
+    let name = request.arg(0).unwrap_or(&[]);
+    let is = |names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
+    if is(&["multi", "exec", "discard", "watch", "unwatch"]) {
+        return "ERR transactions are not supported by this version".to_owned();
+    }
+    if is(&["expire", "pexpire", "expireat", "pexpireat", "ttl", "pttl", "persist", "getex", "setex", "psetex"]) {
+        return "ERR expiry is not supported by this version".to_owned();
+    }
+    let cut = |arg: &[u8]| String::from_utf8_lossy(arg.get(..arg.len().min(128)).unwrap_or(arg)).into_owned();
+    let args: String = request.args().skip(1).take(8).map(|arg| format!("'{}' ", cut(arg))).collect();
+    format!("ERR unknown command '{}', with args beginning with: {args}", cut(name))
 }

@@ -9,6 +9,7 @@ mod writer;
 
 pub use parser::{Parser, ProtocolError, Request};
 pub use value::{Value, ValueError};
+pub(crate) use writer::{DIGITS_MAX, decimal};
 pub use writer::{Protocol, Writer};
 
 use bytes::Bytes;

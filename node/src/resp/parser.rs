@@ -72,6 +72,12 @@ impl Request<'_> {
         self.spans.iter().filter_map(|&(start, end)| self.frame.get(start as usize..end as usize))
     }
 
+    /// The arguments from this position on.
+    pub(crate) fn args_from(&self, position: usize) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
+        let spans = self.spans.get(position..).unwrap_or(&[]);
+        spans.iter().map(|&(start, end)| self.frame.get(start as usize..end as usize).unwrap_or(&[]))
+    }
+
     /// The name and the arguments as slices of what was received.
     pub fn slices(&self) -> impl Iterator<Item = Bytes> {
         self.args().map(|arg| self.frame.slice_ref(arg))

@@ -1,0 +1,7 @@
+//! Conversations of clients with nodes, over the whole data path of the server.
+
+mod bounds;
+mod conversations;
+mod leaders;
+mod order;
+mod world;
