@@ -165,6 +165,11 @@ impl ReplyReader {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// Whether everything that was fed is consumed.
+    pub fn is_empty(&self) -> bool {
+        self.at == self.buffer.len()
+    }
+
     /// The next whole reply, or `None` until more bytes come.
     ///
     /// # Errors

@@ -1,3 +1,6 @@
 //! What the fuzz targets run, so that ordinary tests can replay their corpus.
 
+pub mod resp;
 pub mod steps;
+pub mod wal;
+pub mod wire;

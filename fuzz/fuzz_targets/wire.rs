@@ -1,0 +1,4 @@
+//! Frames of peers: whatever arrives.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| harness::fuzzing::wire::run(input));
