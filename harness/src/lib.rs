@@ -4,6 +4,8 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod command;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod fuzzing;
 pub mod invariants;
 pub mod load;
@@ -13,3 +15,8 @@ pub mod sim;
 pub mod status;
 pub mod target;
 pub mod up;
+
+/// The examples of the README compile and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,0 +1,53 @@
+//! Replays what the fuzz targets are seeded with, and what they once found.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn inputs(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let entries = fs::read_dir(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
+    let paths = entries.map(|entry| entry.expect("a directory entry").path());
+    paths.map(|path| (path.clone(), fs::read(&path).expect("a seed"))).collect()
+}
+
+fn check(target: &str, run: fn(&[u8]), seeds_min: usize) {
+    let inputs = inputs(target);
+    assert!(inputs.len() >= seeds_min, "{} seeds of {target}; at least {seeds_min} are expected", inputs.len());
+    for (path, input) in inputs {
+        println!("{}", path.display());
+        run(&input);
+    }
+}
+
+#[test]
+fn the_corpus_of_wire_runs_clean() {
+    check("wire", harness::fuzzing::wire::run, 20);
+}
+
+#[test]
+fn the_corpus_of_resp_runs_clean() {
+    check("resp", harness::fuzzing::resp::run, 14);
+}
+
+#[test]
+fn the_corpus_of_wal_runs_clean() {
+    check("wal", harness::fuzzing::wal::run, 9);
+}
+
+#[test]
+fn the_corpus_of_steps_runs_clean() {
+    check("steps", harness::fuzzing::steps::run, 8);
+}
+
+/// Every seed of `wire` is a frame that this version understands: a change of the bytes on the wire that would
+/// make old and new nodes strangers shows here.
+#[test]
+fn the_seeds_of_wire_are_frames() {
+    for (path, input) in inputs("wire").iter().filter(|(path, _)| !path.to_string_lossy().contains("found")) {
+        let message = paxos_core::wire::decode(&input.clone().into());
+        let message = message.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let mut written = Vec::new();
+        paxos_core::wire::encode(&message, &mut written);
+        assert_eq!(&written, input, "{}", path.display());
+    }
+}

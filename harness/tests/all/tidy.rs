@@ -1,0 +1,132 @@
+//! The sources keep their shape: what house style asks for that a program can check.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().expect("the workspace")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The crates and which of the others they may name, as in ARCHITECTURE.md: dependencies go one way.
+const ARROWS: [(&str, &[&str]); 5] = [
+    ("paxos-core", &[]),
+    ("node", &["paxos-core"]),
+    ("transport-mio", &["paxos-core", "node"]),
+    ("transport-sim", &["paxos-core", "node"]),
+    ("harness", &["paxos-core", "node", "transport-mio", "transport-sim"]),
+];
+
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or("");
+            if !["target", "corpus", "artifacts", ".git"].contains(&name) {
+                sources(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_source_says_what_it_is_for() {
+    let mut files = Vec::new();
+    for dir in ARROWS.iter().map(|(name, _)| *name).chain(["fuzz", "probe"]) {
+        sources(&root().join(dir), &mut files);
+    }
+    assert!(files.len() > 60, "{} sources found", files.len());
+    for file in files {
+        let text = fs::read_to_string(&file).expect("a source");
+        assert!(text.starts_with("//! "), "{} does not open with //!", file.display());
+    }
+}
+
+struct Package {
+    name: String,
+    /// Name, whether for tests only, whether optional.
+    dependencies: Vec<(String, bool)>,
+}
+
+fn packages() -> Vec<Package> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1", "--manifest-path"])
+        .arg(root().join("Cargo.toml"))
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let text = |value: &serde_json::Value| value.as_str().expect("a string").to_string();
+    let packages = metadata["packages"].as_array().expect("packages").iter().map(|package| Package {
+        name: text(&package["name"]),
+        dependencies: package["dependencies"]
+            .as_array()
+            .expect("dependencies")
+            .iter()
+            .map(|dependency| (text(&dependency["name"]), dependency["kind"] == "dev"))
+            .collect(),
+    });
+    packages.collect()
+}
+
+#[test]
+fn crates_depend_one_way() {
+    let ours: BTreeMap<&str, &[&str]> = ARROWS.into();
+    let packages = packages();
+    assert_eq!(packages.len(), ours.len());
+    for Package { name, dependencies } in packages {
+        let allowed = ours.get(name.as_str()).unwrap_or_else(|| panic!("{name} is a new crate"));
+        for (dependency, _) in dependencies.iter().filter(|(dependency, _)| ours.contains_key(dependency.as_str())) {
+            let itself = *dependency == name;
+            assert!(itself || allowed.contains(&dependency.as_str()), "{name} must not name {dependency}");
+        }
+    }
+}
+
+/// The first cells of the rows of the Markdown table behind this heading.
+fn first_cells(document: &str, heading: &str) -> BTreeSet<String> {
+    let behind = document.split_once(heading).unwrap_or_else(|| panic!("no {heading:?}")).1;
+    let rows = behind.lines().skip_while(|line| !line.starts_with('|')).take_while(|line| line.starts_with('|'));
+    rows.skip(2).filter_map(|row| Some(row.split('|').nth(1)?.trim().trim_matches('`').to_string())).collect()
+}
+
+#[test]
+fn the_dependency_table_is_complete_and_true() {
+    let ours: BTreeMap<&str, &[&str]> = ARROWS.into();
+    let used: BTreeSet<String> = packages()
+        .into_iter()
+        .flat_map(|package| package.dependencies)
+        .map(|(name, _)| name)
+        .filter(|name| !ours.contains_key(name.as_str()))
+        .collect();
+    let listed = first_cells(&read("ARCHITECTURE.md"), "## Dependencies");
+    assert_eq!(used, listed, "left: in the manifests; right: in ARCHITECTURE.md");
+}
+
+#[test]
+fn the_message_table_is_complete_and_true() {
+    let source = read("paxos-core/src/message.rs");
+    let body = source.split_once("pub enum Body {").expect("the messages").1;
+    let body = body.split_once("\n}").expect("its end").0;
+    let messages: BTreeSet<String> = body
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.starts_with("//") && !line.starts_with('#'))
+        .filter_map(|line| Some(line.split_once('(')?.0.to_string()))
+        .collect();
+    assert!(messages.len() >= 10);
+    let listed = first_cells(&read("ARCHITECTURE.md"), "## Messages");
+    assert_eq!(messages, listed, "left: in message.rs; right: in ARCHITECTURE.md");
+}
+
+#[test]
+fn architecture_fits_in_200_lines() {
+    assert!(read("ARCHITECTURE.md").lines().count() <= 200);
+}
