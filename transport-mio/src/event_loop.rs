@@ -192,8 +192,12 @@ impl EventLoop {
                 Some(Source::PeerListener) => {
                     self.peer_listener.iter_mut().for_each(|listener| listener.pending = true);
                 }
+                Some(Source::Signals) => {
+                    let signals = self.signals.iter_mut().map(|signals| signals.pending().count()).sum::<usize>();
+                    (0..signals).for_each(|_| self.stopper.stop());
+                }
                 // Whoever woke the loop is asked in every turn.
-                Some(Source::Waker | Source::Signals) | None => {}
+                Some(Source::Waker) | None => {}
             }
         }
         self.links.read_rest(registry, now, &mut self.turn.frames);
@@ -263,7 +267,8 @@ impl EventLoop {
                     let (before, since) = std::mem::replace(&mut self.role, (role, now));
                     let ms = now.since_us(since) / 1_000;
                     let (leader, ballot) = (leader.map(|leader| leader.0), ballot.map(|ballot| ballot.to_string()));
-                    info!(?role, ballot, leader, %reason, ?before, ms, "role changed");
+                    let (role, before) = (role_name(role), role_name(before));
+                    info!(role, ballot, leader, %reason, before, ms, "role changed");
                 }
                 Output::Fenced { reason } => {
                     error!(%reason, "the node takes no part any more");
@@ -305,10 +310,6 @@ impl EventLoop {
 
     /// Whether it is time to go. A request starts a clean stop, whose steps are in `stopping.rs`.
     fn stop_requested(&mut self) -> Result<bool, Stop> {
-        let signals = self.signals.iter_mut().map(|signals| signals.pending().count()).sum::<usize>();
-        for _ in 0..signals {
-            self.stopper.stop();
-        }
         match (self.stopper.requests(), &mut self.stopping) {
             (0, _) => return Ok(false),
             (1, Some(_)) => {}
@@ -337,6 +338,15 @@ impl EventLoop {
         }
         self.carry_out();
         Ok(false)
+    }
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Following => "following",
+        Role::Preparing => "preparing",
+        Role::Leading { ready: false } => "leading, not ready",
+        Role::Leading { ready: true } => "leading",
     }
 }
 

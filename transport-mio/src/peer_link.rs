@@ -218,3 +218,35 @@ fn greeting(payload: &[u8]) -> Result<LinkEvent, LinkError> {
         Greeting::Refused(refusal) => Ok(LinkEvent::Refused(refusal)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_full_queue_drops_whole_frames_and_what_was_queued_arrives() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let stream = std::net::TcpStream::connect(address).expect("it listens");
+        let (mut other, _) = listener.accept().expect("it was called");
+        stream.set_nonblocking(true).expect("sockets can be non-blocking");
+        let key = Key::new(0, 1);
+        let mut link = Link::new(TcpStream::from_std(stream), key, address, Side::Accepted, Instant::from_us(0));
+        link.stage = Stage::Open(NodeId(2));
+        let payload = Bytes::from_static(&[7; 100]);
+        let head = frame::head(&payload);
+        let queue_bytes_max = 3 * (FRAME_HEAD_BYTES + 100) + 1;
+        let queued = (0..10).filter(|_| link.queue(head, &payload, queue_bytes_max)).count();
+        assert_eq!(queued, 3);
+        link.on_writable().expect("it is connected");
+        link.flush().expect("it is connected");
+        assert!(link.queue(head, &payload, queue_bytes_max), "there is room again");
+        link.flush().expect("it is connected");
+        let mut arrived = vec![0; 4 * (FRAME_HEAD_BYTES + 100)];
+        other.read_exact(&mut arrived).expect("four whole frames");
+        assert_eq!(arrived, [&head[..], &payload].concat().repeat(4));
+    }
+}

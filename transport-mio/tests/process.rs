@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Scratch, eventually, ok, prepare};
+use support::{Client, Scratch, eventually, ok, prepare};
 use transport_mio::PreparedNode;
 
 fn paxos_node() -> Command {
@@ -176,6 +176,28 @@ fn a_flipped_bit_in_the_log_is_named_and_a_missing_log_is_no_empty_one() {
     assert!(refused >= 3, "{refused} of {written} bytes");
     ok(std::fs::remove_file(segment));
     expect(&mut started_with(&node.config), 4, &["not formatted"]);
+}
+
+#[test]
+fn a_low_limit_on_open_files_turns_clients_away_and_leaves_the_node_at_work() {
+    let scratch = Scratch::new("descriptors");
+    let node = &prepare(scratch.path(), 1)[0];
+    let script = format!("ulimit -n 80; exec {} --config {}", env!("CARGO_BIN_EXE_paxos-node"), node.config.display());
+    let mut child = ok(Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).spawn());
+    eventually("it listens", || TcpStream::connect(node.client).ok());
+    let mut clients: Vec<Client> = (0..60).map(|_| Client::connect(node.client)).collect();
+    let replies: Vec<_> = clients.iter_mut().map(|client| client.ask("PING").unwrap_or_default()).collect();
+    let served = replies.iter().filter(|reply| *reply == "+PONG").count();
+    assert!((10..=80 - 64).contains(&served), "{replies:?}");
+    assert!(replies.iter().filter(|reply| reply.starts_with("-ERR max number of clients")).count() > 0, "{replies:?}");
+    // Peers still get through.
+    ok(TcpStream::connect(node.peer));
+    drop(clients);
+    eventually("room again", || {
+        Client::connect(node.client).ask("PING").is_ok_and(|reply| reply == "+PONG").then_some(())
+    });
+    signal(&child, Signal::TERM);
+    assert_eq!(ok(child.wait()).code(), Some(0));
 }
 
 #[test]
