@@ -67,6 +67,8 @@ pub(crate) struct Client {
     pub(crate) output: BytesMut,
     /// The last request changes how what follows must be read: nothing is parsed before it ran.
     pub(crate) barrier: bool,
+    /// Nothing more comes: once what came is parsed, it is closing.
+    pub(crate) ended: bool,
     /// The driver holds enough replies for it.
     pub(crate) stalled: bool,
     /// The driver was asked not to read from it.
@@ -160,6 +162,7 @@ impl Clients {
             stalled: false,
             paused: false,
             closing: None,
+            ended: false,
             dirty: false,
             active: false,
         }));

@@ -20,6 +20,11 @@ pub enum Input {
         /// What arrived; any split of the stream is fine.
         bytes: Bytes,
     },
+    /// A client will send nothing more, but still reads: what it asked is answered, then its connection is closed.
+    ClientEnded {
+        /// Its connection.
+        client: ClientId,
+    },
     /// A client's connection is gone.
     ClientClosed {
         /// Its connection.

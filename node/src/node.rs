@@ -144,6 +144,7 @@ impl Node {
         match input {
             Input::ClientOpened { client } => self.on_opened(client, outputs),
             Input::ClientBytes { client, bytes } => self.on_bytes(client, bytes),
+            Input::ClientEnded { client } => self.on_ended(client),
             Input::ClientClosed { client } => self.on_closed(client),
             Input::ClientStalled { client } => self.on_stalled(client),
             Input::ClientDrained { client } => self.on_drained(client),
@@ -208,6 +209,14 @@ impl Node {
         self.activate(place);
     }
 
+    fn on_ended(&mut self, client: ClientId) {
+        let Some(place) = self.clients.place(client) else { return };
+        if let Some(client) = self.clients.at(place) {
+            client.ended = true;
+            self.activate(place);
+        }
+    }
+
     fn on_closed(&mut self, client: ClientId) {
         let Some(client) = self.clients.close(client) else { return };
         for open in &client.open {
@@ -256,7 +265,12 @@ impl Node {
             }
             match parser.next() {
                 Ok(Some(request)) => self.accept(place, &request, outputs),
-                Ok(None) => break false,
+                Ok(None) => {
+                    if self.clients.at(place).is_some_and(|client| client.ended) {
+                        self.close_when_answered(place, "closed by the client");
+                    }
+                    break false;
+                }
                 Err(error) => {
                     self.push_error(place, format_args!("ERR {error}"));
                     self.close_when_answered(place, "protocol error");

@@ -40,6 +40,8 @@ pub(crate) enum ClientEvent {
     Opened(ClientId),
     /// Bytes came.
     Bytes(ClientId, Bytes),
+    /// It will send no more, and still reads.
+    Ended(ClientId),
     /// The connection is gone.
     Closed(ClientId),
     /// Replies pile up.
@@ -69,6 +71,8 @@ struct Client {
     /// Bytes may wait in the socket although no event will say so.
     unread: bool,
     ending: bool,
+    /// The end of what it sends was reached.
+    ended: bool,
     paused: bool,
     stalled: bool,
     /// Listed in `dirty`.
@@ -163,6 +167,7 @@ impl Clients {
                 writable: true,
                 unread: false,
                 ending: false,
+                ended: false,
                 paused: false,
                 stalled: false,
                 dirty: false,
@@ -221,6 +226,9 @@ impl Clients {
             // Stays marked as unread, and is listed again when it may be read.
             return false;
         }
+        if client.ended {
+            return false;
+        }
         let mut bytes = 0;
         loop {
             let outcome = self.read.read_from(&mut client.stream);
@@ -238,12 +246,18 @@ impl Clients {
                 Ok(ReadOutcome::Blocked) => break,
                 Ok(ReadOutcome::More | ReadOutcome::Short) if bytes >= READ_BYTES_PER_TURN => return true,
                 Ok(ReadOutcome::More | ReadOutcome::Short) => {}
+                Ok(ReadOutcome::Closed) if client.closing.is_some() => {
+                    self.gone(registry, key, events, &"closed by the client");
+                    return false;
+                }
                 Ok(ReadOutcome::Closed) => {
-                    self.gone(registry, now, key, events, &"closed by the client");
+                    // It may have shut down only its sending half, and wait for its replies.
+                    client.ended = true;
+                    events.push(ClientEvent::Ended(id(key)));
                     return false;
                 }
                 Err(error) => {
-                    self.gone(registry, now, key, events, &error);
+                    self.gone(registry, key, events, &error);
                     return false;
                 }
             }
@@ -252,14 +266,7 @@ impl Clients {
         false
     }
 
-    fn gone(
-        &mut self,
-        registry: &Registry,
-        now: Instant,
-        key: Key,
-        events: &mut Vec<ClientEvent>,
-        reason: &dyn std::fmt::Display,
-    ) {
+    fn gone(&mut self, registry: &Registry, key: Key, events: &mut Vec<ClientEvent>, reason: &dyn std::fmt::Display) {
         let Some(place) = self.clients.get_mut(key.index()) else { return };
         let Some(mut client) = place.take_if(|client| client.key == key) else { return };
         // A socket that cannot be deregistered is closed all the same when it is dropped.
@@ -269,7 +276,6 @@ impl Clients {
         if client.closing.is_none() {
             events.push(ClientEvent::Closed(id(key)));
         }
-        let _ = now;
         debug!(client = key.number(), address = %client.address, %reason, "client gone");
     }
 
@@ -287,11 +293,13 @@ impl Clients {
     /// The node is done with this client: close once it has its replies.
     pub(crate) fn close(&mut self, now: Instant, client: ClientId, reason: &'static str) {
         let key = Key::from_number(client.0);
-        let line = self.closings.line(now);
         let Some(client) = self.client(key) else { return };
-        if let Some(suppressed) = line {
-            info!(client = key.number(), address = %client.address, reason, suppressed, "closing client");
+        let (ended, address) = (client.ended, client.address);
+        // Whoever hung up first needs no explanation.
+        if let (false, Some(suppressed)) = (ended, self.closings.line(now)) {
+            info!(client = key.number(), %address, reason, suppressed, "closing client");
         }
+        let Some(client) = self.client(key) else { return };
         client.closing = Some(now.plus_us(CLOSING_US));
         client.paused = false;
         client.stalled = false;
@@ -331,17 +339,22 @@ impl Clients {
     pub(crate) fn flush(&mut self, registry: &Registry, now: Instant, events: &mut Vec<ClientEvent>) {
         let mut keys = std::mem::take(&mut self.dirty);
         for key in keys.drain(..) {
-            if let Err(reason) = self.flush_one(now, key, events) {
-                self.report_cut(now, key, &reason);
-                self.gone(registry, now, key, events, &reason);
+            match self.flush_one(now, key, events) {
+                Ok(false) => {}
+                Ok(true) => self.gone(registry, key, events, &"closed"),
+                Err(reason) => {
+                    self.report_cut(now, key, &reason);
+                    self.gone(registry, key, events, &reason);
+                }
             }
         }
         self.dirty = keys;
     }
 
-    fn flush_one(&mut self, now: Instant, key: Key, events: &mut Vec<ClientEvent>) -> io::Result<()> {
+    /// Writes to one client. True: it has its last reply and is gone itself.
+    fn flush_one(&mut self, now: Instant, key: Key, events: &mut Vec<ClientEvent>) -> io::Result<bool> {
         let output_bytes_max = self.limits.output_bytes_max;
-        let Some(client) = self.client(key) else { return Ok(()) };
+        let Some(client) = self.client(key) else { return Ok(false) };
         client.dirty = false;
         if client.writable {
             client.moved = now;
@@ -354,6 +367,9 @@ impl Clients {
             )));
         }
         if client.closing.is_some() {
+            if waiting == 0 && client.ended {
+                return Ok(true);
+            }
             if waiting == 0 {
                 // The last reply is read before the end: cutting the connection at once could reset it away.
                 client.stream.shutdown(Shutdown::Write)?;
@@ -366,7 +382,7 @@ impl Clients {
             events.push(ClientEvent::Drained(id(key)));
             self.list_unread(key);
         }
-        Ok(())
+        Ok(false)
     }
 
     fn report_cut(&mut self, now: Instant, key: Key, reason: &dyn std::fmt::Display) {
@@ -400,7 +416,7 @@ impl Clients {
             if client.closing.is_none() {
                 self.report_cut(now, key, &reason);
             }
-            self.gone(registry, now, key, events, &reason);
+            self.gone(registry, key, events, &reason);
         }
     }
 

@@ -241,6 +241,7 @@ impl EventLoop {
             let input = match event {
                 ClientEvent::Opened(client) => Input::ClientOpened { client },
                 ClientEvent::Bytes(client, bytes) => Input::ClientBytes { client, bytes },
+                ClientEvent::Ended(client) => Input::ClientEnded { client },
                 ClientEvent::Closed(client) => Input::ClientClosed { client },
                 ClientEvent::Stalled(client) => Input::ClientStalled { client },
                 ClientEvent::Drained(client) => Input::ClientDrained { client },
