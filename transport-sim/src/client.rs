@@ -102,7 +102,8 @@ pub struct Client {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Line {
     Idle,
-    Connecting,
+    /// Since when.
+    Connecting(Instant),
     Open,
     /// Sends nothing more and hangs up when all replies are in.
     Leaving,
@@ -149,9 +150,12 @@ impl Client {
     }
 
     /// From now on it hurries: faults are over.
-    pub fn hurry(&mut self, think_us: u64) {
-        self.manner.think_us = self.manner.think_us.min(think_us);
-        self.next_burst = Instant::default();
+    pub fn hurry(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
+        /// Between bursts, in microseconds on average.
+        const THINK_US: u64 = 1_000;
+        self.manner.think_us = self.manner.think_us.min(THINK_US);
+        self.next_burst = now;
+        self.go_on(now, wishes);
     }
 
     /// Operations begun and not ended.
@@ -183,16 +187,26 @@ impl Client {
         self.go_on(now, wishes);
     }
 
-    /// It is the time that it wished to be told of, or a later one.
+    /// It may be the time that it wished to be told of; if not, it has changed its mind since.
     pub fn woken(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
+        if self.wake_at.is_some_and(|at| at != now) {
+            return;
+        }
         self.wake_at = None;
-        let late = self.sent.front().is_some_and(|sent| now.since_us(sent.at) >= self.manner.patience_us);
-        if late {
+        if self.waits_since().is_some_and(|since| now.since_us(since) >= self.manner.patience_us) {
             wishes.push(Wish::HangUp);
             self.closed(now, wishes);
             return;
         }
         self.go_on(now, wishes);
+    }
+
+    /// Since when it has waited for the node, if it does.
+    fn waits_since(&self) -> Option<Instant> {
+        match self.line {
+            Line::Connecting(since) => Some(since),
+            Line::Idle | Line::Open | Line::Leaving => self.sent.front().map(|sent| sent.at),
+        }
     }
 
     /// Bytes came from the node.
@@ -216,6 +230,8 @@ impl Client {
 
     fn replied(&mut self, now: Instant, asked: Asked, reply: Reply, wishes: &mut Vec<Wish>) {
         let error = match &reply {
+            // Refused, not in doubt: it was never proposed.
+            Reply::Error(line) if line.contains("fenced") => "CLUSTERDOWN",
             Reply::Error(line) => line.split(' ').next().unwrap_or(""),
             Reply::Status(_) | Reply::Number(_) | Reply::Bulk(_) | Reply::Nil | Reply::Array(_) => "",
         };
@@ -283,21 +299,21 @@ impl Client {
         if now >= self.pause_until {
             match self.line {
                 Line::Idle if !self.is_done() && (!self.waiting.is_empty() || now >= self.next_burst) => {
-                    self.line = Line::Connecting;
+                    self.line = Line::Connecting(now);
                     wishes.push(Wish::Connect(self.favourite));
                 }
                 Line::Open => self.fill(now, wishes),
-                Line::Idle | Line::Connecting | Line::Leaving => {}
+                Line::Idle | Line::Connecting(_) | Line::Leaving => {}
             }
         }
         let mut wake: Option<Instant> = None;
         let mut at = |moment: Instant| wake = Some(wake.map_or(moment, |wake| wake.min(moment)));
-        if let Some(sent) = self.sent.front() {
-            at(sent.at.plus_us(self.manner.patience_us));
+        if let Some(since) = self.waits_since() {
+            at(since.plus_us(self.manner.patience_us));
         }
         if now < self.pause_until {
             at(self.pause_until);
-        } else if self.begun < self.manner.operations && now < self.next_burst {
+        } else if self.begun < self.manner.operations && now < self.next_burst && self.open() < self.manner.depth {
             at(self.next_burst);
         }
         if let Some(wake) = wake.map(|wake| wake.max(now.plus_us(1)))
@@ -318,7 +334,7 @@ impl Client {
             }
             return;
         }
-        if now >= self.next_burst && self.begun < self.manner.operations {
+        if now >= self.next_burst && self.begun < self.manner.operations && self.open() < self.manner.depth {
             let burst = self.rng.between(1, self.manner.depth as u64);
             self.next_burst = now.plus_us(self.rng.exponential(self.manner.think_us) * burst);
             for _ in 0..burst.min(self.manner.operations - self.begun) {
@@ -350,7 +366,8 @@ impl Client {
         let key = self.rng.below(self.manner.keys);
         let token = format!("{}.{}", self.id, self.begun);
         let words: Vec<String> = match self.rng.below(16) {
-            0..5 => vec!["GET".into(), format!("k{key}")],
+            0..4 => vec!["GET".into(), format!("k{key}")],
+            4 => vec!["GET".into(), format!("n{key}")],
             5..8 => vec!["SET".into(), format!("k{key}"), token],
             8..11 => vec!["APPEND".into(), format!("k{key}"), format!("[{token}]")],
             11..14 => {

@@ -66,6 +66,8 @@ pub struct Mischief {
 pub struct Network {
     quality: Quality,
     links: BTreeMap<(NodeId, NodeId), Link>,
+    /// Until when how many of a million messages are lost beyond the usual.
+    storm: (Instant, u64),
     rng: Rng,
     /// What it did so far.
     pub mischief: Mischief,
@@ -83,12 +85,13 @@ struct Link {
 impl Network {
     /// A network whose links are all of this quality.
     pub fn new(quality: Quality, rng: Rng) -> Network {
-        Network { quality, links: BTreeMap::new(), rng, mischief: Mischief::default() }
+        Network { quality, links: BTreeMap::new(), storm: (Instant::default(), 0), rng, mischief: Mischief::default() }
     }
 
     /// From now on links are of this quality, no link is cut, and clogs are gone.
     pub fn heal(&mut self, quality: Quality) {
         self.quality = quality;
+        self.storm = (Instant::default(), 0);
         for link in self.links.values_mut() {
             link.cuts = 0;
             link.clogged = Instant::default();
@@ -112,6 +115,11 @@ impl Network {
         link.clogged = link.clogged.max(until);
     }
 
+    /// Until this moment, so many of a million messages are lost everywhere.
+    pub fn storm(&mut self, until: Instant, loss: u64) {
+        self.storm = (until, loss);
+    }
+
     /// Whether messages can pass this way.
     pub fn passes(&self, from: NodeId, to: NodeId) -> bool {
         self.links.get(&(from, to)).is_none_or(|link| link.cuts == 0)
@@ -129,7 +137,7 @@ impl Network {
             return Arrivals::default();
         }
         let delay = quality.delay_us_min + self.rng.exponential(quality.jitter_us);
-        let lost = self.rng.chance(quality.loss);
+        let lost = self.rng.chance(if now < self.storm.0 { self.storm.1.max(quality.loss) } else { quality.loss });
         let twice = self.rng.chance(quality.duplication);
         let link = self.links.entry((from, to)).or_default();
         let mut at = now.plus_us(delay).max(link.clogged);

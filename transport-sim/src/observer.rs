@@ -3,10 +3,14 @@
 use std::fmt;
 
 use bytes::Bytes;
+use node::Node;
 use paxos_core::{
     Boot, Entry, FenceReason, Formatted, Instant, Message, NodeId, ProposeError, ReadError, Recipients, Record,
     Replica, Role, Slot, Tag,
 };
+
+use crate::client::{Operation, OperationId};
+use crate::resp::Reply;
 
 /// Watches a world: is told every fact in the order in which they happen.
 pub trait Observer {
@@ -120,7 +124,23 @@ pub enum Fact<'a> {
         /// Why.
         reason: FenceReason,
     },
-    /// The node has handled an event.
+    /// A whole node has handled an input.
+    Served(&'a Node),
+    /// A client begins an operation.
+    Asked(&'a Operation),
+    /// An operation ended with this reply.
+    Answered {
+        /// Which one.
+        id: OperationId,
+        /// The reply.
+        reply: &'a Reply,
+    },
+    /// Nobody will ever know how an operation ended.
+    Unknown {
+        /// Which one.
+        id: OperationId,
+    },
+    /// A replica has handled an event.
     Stepped {
         /// The replica as it is now.
         replica: &'a Replica,

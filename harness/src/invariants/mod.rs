@@ -4,6 +4,8 @@
 //! What is chosen is computed here, from durable votes alone (Lamport, "Paxos Made Simple": an entry is chosen when
 //! a quorum accepted it under one ballot); what replicas believe is then compared with that.
 
+mod digests;
+mod history;
 mod image;
 mod outcomes;
 mod slots;
@@ -13,6 +15,8 @@ use std::collections::BTreeMap;
 use paxos_core::{Ballot, Body, Boot, FenceReason, Membership, Message, NodeId, Record, Role, Slot};
 use transport_sim::{Fact, Moment, Observer, Violation};
 
+use digests::Digests;
+use history::History;
 use image::Image;
 use outcomes::Outcomes;
 use slots::Slots;
@@ -71,6 +75,9 @@ pub struct Invariants {
     /// Which start of its owner used each ballot.
     ballots: BTreeMap<Ballot, Used>,
     outcomes: Outcomes,
+    digests: Digests,
+    /// What clients did; `None` in worlds without clients.
+    history: Option<History>,
     tally: Tally,
 }
 
@@ -98,6 +105,11 @@ impl Invariants {
         Invariants::default()
     }
 
+    /// Nothing seen yet, in a world whose log holds the commands of clients.
+    pub fn with_clients() -> Invariants {
+        Invariants { history: Some(History::default()), ..Invariants::default() }
+    }
+
     /// How much was looked at.
     pub fn tally(&self) -> Tally {
         let (chosen, noops, adopted) = self.slots.counts();
@@ -122,6 +134,13 @@ impl Invariants {
                 self.slots.vote(first.plus(offset), *ballot, node, membership)?;
                 self.tally.votes += 1;
             }
+            if let Some(history) = &mut self.history {
+                while let Some(slot) = Slot::new(history.applied() + 1).filter(|slot| *slot < self.slots.chosen_below())
+                    && let Some(entry) = self.slots.chosen(slot)
+                {
+                    history.chosen(slot, entry)?;
+                }
+            }
         }
         match self.nodes.get_mut(&node) {
             Some(seen) => seen.image.record(node, record, &self.slots),
@@ -144,7 +163,6 @@ impl Invariants {
         match &message.body {
             Body::Prepare(prepare) => {
                 image.testifies(node, "Prepare", Some(prepare.ballot), None)?;
-                self.slots.all_chosen_below(prepare.from, "a Prepare's start")?;
                 self.uses(node, header.boot, prepare.ballot, None)
             }
             Body::Promise(promise) => {
@@ -276,6 +294,7 @@ impl Observer for Invariants {
                 seen.image.recovered(node, replica)
             }),
             Fact::Crashed => {
+                self.digests.crashed(node);
                 self.outcomes.crashed(node);
                 Ok(())
             }
@@ -341,6 +360,23 @@ impl Observer for Invariants {
                     Err(Violation::new("never-fenced", format!("{node:?}: {reason}")))
                 }
             },
+            Fact::Served(served) => self.digests.served(node, served),
+            Fact::Asked(operation) => {
+                if let Some(history) = &mut self.history {
+                    history.asked(operation);
+                }
+                Ok(())
+            }
+            Fact::Answered { id, reply } => match &mut self.history {
+                Some(history) => history.answered(*id, reply),
+                None => Ok(()),
+            },
+            Fact::Unknown { id } => {
+                if let Some(history) = &mut self.history {
+                    history.unknown(*id);
+                }
+                Ok(())
+            }
             Fact::Stepped { replica, outputs } => {
                 /// A step sends at most a few messages to each peer and a window of applied slots; far above that
                 /// something is unbounded.

@@ -11,8 +11,7 @@ pub fn run(seed: u64, election: ElectionPolicy, steps: Option<u64>, trace: Trace
     let moves = Rng::new(seed, Concern::Workload).log_uniform(100, 4_000) as usize;
     let schedule = Schedule::random(seed, election, moves);
     let started = Instant::from_us(1_000_000);
-    let mut outcome =
-        Outcome { seed, steps: 0, simulated_us: 0, hash: trace.hash(), tally: Default::default(), violation: None };
+    let mut outcome = Outcome::new(seed, trace.hash());
     let mut bare = match Bare::new(&schedule, Invariants::new(), trace) {
         Ok(bare) => bare,
         Err(violation) => return Outcome { violation: Some(violation), ..outcome },

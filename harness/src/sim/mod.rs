@@ -1,12 +1,15 @@
 //! `paxos sim`: one seed in full, or a campaign of many; a failure prints the one command that replays it.
 
 mod bare;
+mod cluster;
 
 use std::io::Write;
 use std::process::ExitCode;
 
 use paxos_core::ElectionPolicy;
-use transport_sim::{Trace, Violation};
+use transport_sim::{Report, Trace, Violation};
+
+use crate::invariants::Tally;
 
 /// The arguments of `paxos sim`.
 #[derive(Clone, Debug, clap::Args)]
@@ -30,7 +33,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = Election::Stable)]
     pub election: Election,
     /// What is simulated.
-    #[arg(long, value_enum, default_value_t = WorldKind::Bare)]
+    #[arg(long, value_enum, default_value_t = WorldKind::Node)]
     pub world: WorldKind,
     /// Ends a seed after so many steps.
     #[arg(long)]
@@ -72,6 +75,8 @@ impl Election {
 /// What is simulated.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum WorldKind {
+    /// Whole nodes with clients, links, clocks and disks.
+    Node,
     /// Bare replicas under arbitrary schedules.
     Bare,
 }
@@ -79,6 +84,7 @@ pub enum WorldKind {
 impl WorldKind {
     fn name(self) -> &'static str {
         match self {
+            WorldKind::Node => "node",
             WorldKind::Bare => "bare",
         }
     }
@@ -96,15 +102,32 @@ pub struct Outcome {
     /// The hash of the trace.
     pub hash: u64,
     /// What was looked at.
-    pub tally: crate::invariants::Tally,
+    pub tally: Tally,
+    /// What happened in a world of whole nodes.
+    pub report: Report,
     /// The broken invariant, if any.
     pub violation: Option<Violation>,
+}
+
+impl Outcome {
+    fn new(seed: u64, hash: u64) -> Outcome {
+        Outcome {
+            seed,
+            steps: 0,
+            simulated_us: 0,
+            hash,
+            tally: Tally::default(),
+            report: Report::default(),
+            violation: None,
+        }
+    }
 }
 
 /// Runs one seed.
 pub fn run_seed(args: &Args, seed: u64) -> Outcome {
     let trace = if args.trace { Trace::to(std::io::BufWriter::new(std::io::stdout())) } else { Trace::silent() };
     match args.world {
+        WorldKind::Node => cluster::run(seed, args.election.policy(), args.steps, trace),
         WorldKind::Bare => bare::run(seed, args.election.policy(), args.steps, trace),
     }
 }
@@ -194,7 +217,7 @@ struct Total {
     failed: u64,
     steps: u64,
     simulated_us: u64,
-    tally: crate::invariants::Tally,
+    tally: Tally,
     printed: Option<std::time::Instant>,
 }
 

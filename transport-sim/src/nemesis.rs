@@ -1,0 +1,248 @@
+//! The room for faults: what can go wrong, when, and how badly, drawn from the seed before the world begins.
+//!
+//! Swarm testing (Groce et al., 2012): each kind of fault is on in half of the seeds, and how often it strikes is
+//! log-uniform, so that some seeds are all of one kind and some are calm.
+
+use paxos_core::{Genesis, Instant, NodeId};
+
+use crate::rng::Rng;
+
+/// Something that goes wrong.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// A process dies and is started again after a while.
+    Crash {
+        /// Which one.
+        node: NodeId,
+        /// For how long.
+        down_us: u64,
+    },
+    /// Several processes die at the same moment.
+    PowerLoss {
+        /// Which ones.
+        nodes: Vec<NodeId>,
+        /// For how long.
+        down_us: u64,
+    },
+    /// A process is asked to stop, answers what it can, and is started again after a while.
+    Terminate {
+        /// Which one.
+        node: NodeId,
+        /// For how long.
+        down_us: u64,
+    },
+    /// A process stands still and then finds everything that came meanwhile.
+    Pause {
+        /// Which one.
+        node: NodeId,
+        /// For how long.
+        us: u64,
+    },
+    /// Messages from the first to the second of each pair are lost for a while.
+    Partition {
+        /// Sender and receiver.
+        cuts: Vec<(NodeId, NodeId)>,
+        /// For how long.
+        us: u64,
+    },
+    /// Messages in one direction all arrive late.
+    Clog {
+        /// Sender.
+        from: NodeId,
+        /// Receiver.
+        to: NodeId,
+        /// For how long.
+        us: u64,
+    },
+    /// No client reaches a node, and nobody tells the client.
+    CutClients {
+        /// Which node.
+        node: NodeId,
+        /// For how long.
+        us: u64,
+    },
+    /// Every client connection of a node is reset.
+    ResetClients {
+        /// Which node.
+        node: NodeId,
+    },
+    /// The operator asks whoever leads to hand over.
+    HandOver {
+        /// Who is to lead.
+        to: NodeId,
+    },
+    /// A disk answers nothing for a while.
+    DiskStall {
+        /// Whose.
+        node: NodeId,
+        /// For how long.
+        us: u64,
+    },
+    /// A disk fails in the midst of what it does; the process stops and is started again on what survived.
+    DiskFailure {
+        /// Whose.
+        node: NodeId,
+        /// How many operations still work.
+        operations: u64,
+        /// For how long the node is down.
+        down_us: u64,
+    },
+    /// Whoever leads dies and is started again after a while.
+    Decapitate {
+        /// For how long it is down.
+        down_us: u64,
+    },
+    /// Every link loses many messages for a while, and then whoever leads may die: what is left are gaps.
+    Storm {
+        /// How many of a million messages are lost.
+        loss: u64,
+        /// For how long.
+        us: u64,
+        /// For how long the leader is then down, if it dies.
+        down_us: Option<u64>,
+    },
+    /// A node is taken away for good.
+    Remove {
+        /// Which one.
+        node: NodeId,
+    },
+}
+
+/// How many kinds of fault there are.
+pub const FAULT_KINDS: usize = 14;
+
+impl Fault {
+    /// A short name for counts.
+    pub const NAMES: [&'static str; FAULT_KINDS] = [
+        "crash",
+        "power-loss",
+        "terminate",
+        "pause",
+        "partition",
+        "clog",
+        "client-cut",
+        "client-reset",
+        "hand-over",
+        "disk-stall",
+        "disk-failure",
+        "decapitate",
+        "storm",
+        "remove",
+    ];
+
+    /// Where its name is in `NAMES`.
+    pub fn kind(&self) -> usize {
+        match self {
+            Fault::Crash { .. } => 0,
+            Fault::PowerLoss { .. } => 1,
+            Fault::Terminate { .. } => 2,
+            Fault::Pause { .. } => 3,
+            Fault::Partition { .. } => 4,
+            Fault::Clog { .. } => 5,
+            Fault::CutClients { .. } => 6,
+            Fault::ResetClients { .. } => 7,
+            Fault::HandOver { .. } => 8,
+            Fault::DiskStall { .. } => 9,
+            Fault::DiskFailure { .. } => 10,
+            Fault::Decapitate { .. } => 11,
+            Fault::Storm { .. } => 12,
+            Fault::Remove { .. } => 13,
+        }
+    }
+}
+
+/// Draws the faults of a seed: when, and what.
+pub fn plan(genesis: &Genesis, start: Instant, us: u64, rng: &mut Rng) -> Vec<(Instant, Fault)> {
+    let nodes: Vec<NodeId> = genesis.membership().voters().iter().map(|member| member.node).collect();
+    let mut plan = Vec::new();
+    for kind in 0..FAULT_KINDS {
+        // Every kind draws the same numbers whether it is on or not, so that kinds do not shift each other.
+        let mut rng = rng.split();
+        let most = match kind {
+            0 | 3 | 4 => 24,
+            5..=7 | 9 | 11 | 12 => 12,
+            1 | 2 | 8 | 10 => 6,
+            _ => 1,
+        };
+        let on = rng.coin();
+        let times = rng.log_uniform(1, most);
+        for _ in 0..times {
+            let at = start.plus_us(rng.below(us));
+            let fault = draw(kind, &nodes, genesis, &mut rng);
+            if on && let Some(fault) = fault {
+                plan.push((at, fault));
+            }
+        }
+    }
+    plan.sort_by_key(|(at, _)| *at);
+    plan
+}
+
+fn draw(kind: usize, nodes: &[NodeId], genesis: &Genesis, rng: &mut Rng) -> Option<Fault> {
+    let node = rng.pick(nodes);
+    let down_us = rng.log_uniform(1_000, 8_000_000);
+    let us = rng.log_uniform(10_000, 6_000_000);
+    Some(match kind {
+        0 => Fault::Crash { node, down_us },
+        1 => Fault::PowerLoss { nodes: subset(nodes, rng), down_us },
+        2 => Fault::Terminate { node, down_us },
+        3 => Fault::Pause { node, us },
+        4 => Fault::Partition { cuts: partition(nodes, rng), us },
+        5 => Fault::Clog { from: node, to: rng.pick(nodes), us },
+        6 => Fault::CutClients { node, us },
+        7 => Fault::ResetClients { node },
+        8 => Fault::HandOver { to: node },
+        9 => Fault::DiskStall { node, us },
+        10 => Fault::DiskFailure { node, operations: rng.below(6), down_us },
+        11 => Fault::Decapitate { down_us },
+        12 => Fault::Storm {
+            loss: rng.between(200_000, 800_000),
+            us: rng.log_uniform(10_000, 2_000_000),
+            down_us: rng.coin().then_some(down_us),
+        },
+        _ => {
+            // A cluster goes on as long as both its quorums can still be had.
+            let (quorum, voters) = (genesis.membership().quorum(), nodes.len());
+            let needed = quorum.phase1_size(voters).max(quorum.phase2_size(voters));
+            return (needed < voters).then_some(Fault::Remove { node });
+        }
+    })
+}
+
+fn subset(nodes: &[NodeId], rng: &mut Rng) -> Vec<NodeId> {
+    if rng.coin() {
+        return nodes.to_vec();
+    }
+    nodes.iter().copied().filter(|_| rng.coin()).collect()
+}
+
+/// A partition of any shape; half of all shapes cut one way only.
+fn partition(nodes: &[NodeId], rng: &mut Rng) -> Vec<(NodeId, NodeId)> {
+    let one_way = rng.coin();
+    let shape = rng.below(5);
+    let centre = rng.pick(nodes);
+    let sides: Vec<bool> = nodes.iter().map(|_| rng.coin()).collect();
+    let chance = rng.between(100_000, 900_000);
+    let place = |node: NodeId| nodes.iter().position(|other| *other == node).unwrap_or(0);
+    let mut cuts = Vec::new();
+    for &from in nodes {
+        for &to in nodes {
+            if from == to {
+                continue;
+            }
+            let (one, other) = (place(from), place(to));
+            let cut = match shape {
+                // One node alone; two sides; a hub that alone reaches all; a chain; any directed graph.
+                0 => from == centre || (to == centre && !one_way),
+                1 => sides[one] != sides[other] && (!one_way || sides[one]),
+                2 => from != centre && to != centre,
+                3 => one.abs_diff(other) > 1,
+                _ => rng.chance(chance),
+            };
+            if cut {
+                cuts.push((from, to));
+            }
+        }
+    }
+    cuts
+}

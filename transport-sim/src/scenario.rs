@@ -1,0 +1,158 @@
+//! The room for what a seed is about: who takes part, how good network, disks and clocks are, what clients want,
+//! and what goes wrong when.
+
+use node::wal::WalSettings;
+use paxos_core::{
+    Config, ElectionPolicy, Genesis, Incarnation, Instant, Member, Membership, MembershipError, NodeId, QuorumSystem,
+};
+
+use crate::client::Manner;
+use crate::nemesis::{self, Fault};
+use crate::network::Quality;
+use crate::rng::{Concern, Rng};
+
+/// How good disks are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DiskQuality {
+    /// No sync is faster, in microseconds.
+    pub sync_us_min: u64,
+    /// What comes on top, exponential with this mean, in microseconds.
+    pub sync_jitter_us: u64,
+}
+
+/// Everything that a world is made from.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Seeds every stream.
+    pub seed: u64,
+    /// Who votes, by which quorums, and α.
+    pub genesis: Genesis,
+    /// The settings of every replica.
+    pub config: Config,
+    /// The settings of every log.
+    pub wal: WalSettings,
+    /// How each client behaves.
+    pub clients: Vec<Manner>,
+    /// Links while there are faults.
+    pub quality: Quality,
+    /// Disks.
+    pub disk: DiskQuality,
+    /// How far clocks may be from the true rate, in 1/1024.
+    pub drift: u64,
+    /// How long the phase with faults takes, in microseconds.
+    pub faults_us: u64,
+    /// What goes wrong.
+    pub faults: Vec<(Instant, Fault)>,
+}
+
+/// When worlds begin.
+pub const START: Instant = Instant::from_us(1_000_000);
+
+/// Commands that a campaign's seed has at least.
+pub const COMMANDS_MIN: u64 = 200;
+/// How long a campaign's seed is at least, in microseconds.
+pub const FAULTS_US_MIN: u64 = 30_000_000;
+
+impl Scenario {
+    /// What a seed of a campaign is about.
+    ///
+    /// # Errors
+    /// Never in practice: the shapes drawn are all legal memberships.
+    pub fn draw(seed: u64, election: ElectionPolicy) -> Result<Scenario, MembershipError> {
+        let mut topology = Rng::new(seed, Concern::Topology);
+        let voters = topology.pick(&[1, 2, 3, 3, 3, 3, 3, 3, 3, 4, 5, 5, 5, 5, 7, 3]);
+        let window = topology.log_uniform(1, 512) as u32;
+        let genesis = genesis(voters, quorum(voters, &mut topology), u64::from(window), &mut topology)?;
+        let config = config(election, window, &mut topology);
+        let wal = WalSettings {
+            segment_bytes: topology.log_uniform(16 << 10, 256 << 10),
+            align_bytes: topology.pick(&[8, 512, 512, 512]),
+        };
+        let mut nemesis = Rng::new(seed, Concern::Nemesis);
+        // Every eighth seed is calm: no fault at all.
+        let calm = nemesis.below(8) == 0;
+        let faults_us = FAULTS_US_MIN;
+        let planned = nemesis::plan(&genesis, START, faults_us, &mut nemesis);
+        let rough = quality(&mut Rng::new(seed, Concern::Network));
+        let drift = Rng::new(seed, Concern::Clock).pick(&[0, 0, 10, 256]);
+        Ok(Scenario {
+            seed,
+            genesis,
+            config,
+            wal,
+            clients: manners(&mut Rng::new(seed, Concern::Workload), faults_us),
+            quality: if calm { Quality::CALM } else { rough },
+            disk: disk(&mut Rng::new(seed, Concern::Disk)),
+            drift: if calm { 0 } else { drift },
+            faults_us,
+            faults: if calm { Vec::new() } else { planned },
+        })
+    }
+}
+
+fn quorum(voters: u32, rng: &mut Rng) -> QuorumSystem {
+    let phase1 = rng.between(1, u64::from(voters)) as u8;
+    let flexible = QuorumSystem::Flexible { phase1, phase2: voters as u8 + 1 - phase1 };
+    if rng.below(4) == 0 { flexible } else { QuorumSystem::Majority }
+}
+
+fn genesis(voters: u32, quorum: QuorumSystem, alpha: u64, rng: &mut Rng) -> Result<Genesis, MembershipError> {
+    let voters = (1..=voters)
+        .map(|node| Member { node: NodeId(node), incarnation: Incarnation(rng.draw()), generation: 0 })
+        .collect();
+    Genesis::new(Membership::new(voters, Vec::new(), quorum)?, alpha)
+}
+
+fn config(election: ElectionPolicy, window: u32, rng: &mut Rng) -> Config {
+    let heartbeat_us = rng.pick(&[50_000, 50_000, 100_000]);
+    let run = rng.log_uniform(1, 1_024) as usize;
+    Config {
+        election,
+        heartbeat_us,
+        election_timeout_us: heartbeat_us * 6,
+        window_slots: window,
+        run_entries_max: run,
+        run_bytes_max: rng.pick(&[512, 4 << 10, 1 << 20]),
+        ..Config::default()
+    }
+}
+
+fn quality(rng: &mut Rng) -> Quality {
+    let rough = Quality {
+        delay_us_min: rng.log_uniform(50, 15_000),
+        jitter_us: rng.log_uniform(50, 30_000),
+        loss: rng.log_uniform(100, 200_000),
+        duplication: rng.log_uniform(100, 300_000),
+        replay_us_max: rng.log_uniform(1_000, 20_000_000),
+        misrouted: rng.log_uniform(10, 10_000),
+        reorders: rng.coin(),
+    };
+    Quality {
+        loss: if rng.coin() { rough.loss } else { 0 },
+        duplication: if rng.coin() { rough.duplication } else { 0 },
+        misrouted: if rng.coin() { rough.misrouted } else { 0 },
+        ..rough
+    }
+}
+
+fn disk(rng: &mut Rng) -> DiskQuality {
+    DiskQuality { sync_us_min: rng.log_uniform(20, 5_000), sync_jitter_us: rng.log_uniform(20, 20_000) }
+}
+
+fn manners(rng: &mut Rng, us: u64) -> Vec<Manner> {
+    let clients = rng.log_uniform(1, 12);
+    let commands = rng.between(COMMANDS_MIN, COMMANDS_MIN * 2);
+    let keys = rng.log_uniform(1, 32);
+    let operations = commands.div_ceil(clients);
+    (0..clients)
+        .map(|_| Manner {
+            operations,
+            depth: rng.log_uniform(1, 16) as usize,
+            // Spread over three quarters of the faults, so that each sees some of them.
+            think_us: us * 3 / 4 / operations,
+            patience_us: rng.log_uniform(300_000, 2_500_000),
+            once: rng.coin(),
+            keys,
+        })
+        .collect()
+}
