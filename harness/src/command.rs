@@ -67,6 +67,8 @@ enum Command {
     },
     /// Make load and measure it, each client with a fixed number of commands outstanding
     Bench(Bench),
+    /// Simulate clusters from seeds, deterministically, and judge every step
+    Sim(crate::sim::Args),
 }
 
 #[derive(Debug, Args)]
@@ -148,6 +150,7 @@ pub fn main_paxos(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Status { target, json } => Ok(status::print(&target.members(), json)),
         Command::Log { target, from, to } => run_log(&target, from, to),
         Command::Bench(bench) => run_bench(&bench),
+        Command::Sim(sim) => return crate::sim::main(&sim),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

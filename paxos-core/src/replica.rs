@@ -623,7 +623,7 @@ impl Replica {
         match &mut self.proposer {
             Proposer::Following => {}
             Proposer::Preparing(preparing) => {
-                if self.now.since_us(preparing.begun()) > self.config.election_timeout_us {
+                if self.now.since_us(preparing.begun()) >= self.config.election_timeout_us {
                     self.step_down(RoleReason::TimedOut, actions);
                 } else if preparing.resend_at().is_some_and(|at| self.now >= at) {
                     self.ask(actions);

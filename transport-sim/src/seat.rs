@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use node::wal::Wal;
 use node::limits::Limits;
+use node::wal::Wal;
 use node::{Address, Input, LogReadId, Node, Output, Settings};
 use paxos_core::{
     ClusterId, Entries, Formatted, Instant, Member, NodeId, Receipt, Record, Recovered, Recovery, SlotRange, Ticket,
@@ -57,6 +57,11 @@ struct Process {
     wal: Wal<SimFiles>,
     /// Records that wait for the disk.
     queue: VecDeque<(Ticket, Record)>,
+    /// How many records the disk was given, and how many of them are durable.
+    given: u64,
+    durable: u64,
+    /// Reads that wait for the records that were given before them: a disk does things in order.
+    reads: VecDeque<LogRead>,
     /// Tickets of what the disk is at.
     tickets: Vec<Ticket>,
     syncing: bool,
@@ -66,6 +71,14 @@ struct Process {
     /// How many turns it took in this moment.
     turns: (Instant, u32),
     outputs: Vec<Output>,
+}
+
+#[derive(Debug)]
+struct LogRead {
+    after: u64,
+    id: LogReadId,
+    slots: SlotRange,
+    bytes_max: usize,
 }
 
 impl Seat {
@@ -222,6 +235,9 @@ impl<O: Observer> World<O> {
             node,
             wal,
             queue: VecDeque::new(),
+            given: 0,
+            durable: 0,
+            reads: VecDeque::new(),
             tickets: Vec::new(),
             syncing: false,
             armed: 0,
@@ -411,6 +427,7 @@ impl<O: Observer> World<O> {
                 self.trace.fold(now, id, &record);
                 if let State::Up(process) = &mut self.seats[seat].state {
                     process.queue.push_back((ticket, record));
+                    process.given += 1;
                 }
             }
             Output::ToClient { client, bytes } => {
@@ -421,9 +438,10 @@ impl<O: Observer> World<O> {
             Output::PauseClient { client } => self.pause_client(client, true),
             Output::ResumeClient { client } => self.pause_client(client, false),
             Output::ReadLog { id, slots, bytes_max } => {
-                let life = self.seats[seat].life;
-                let read_us = self.scenario.disk.sync_us_min;
-                self.after(read_us, Event::LogRead { seat, life, id, slots, bytes_max });
+                if let State::Up(process) = &mut self.seats[seat].state {
+                    process.reads.push_back(LogRead { after: process.given, id, slots, bytes_max });
+                }
+                self.read_what_is_ready(seat);
             }
             Output::RoleChanged { role, ballot, .. } => {
                 self.trace.fold(now, id, &(role, ballot));
@@ -477,10 +495,12 @@ impl<O: Observer> World<O> {
         let State::Up(process) = &mut self.seats[seat].state else { return Ok(()) };
         process.syncing = false;
         let tickets = std::mem::take(&mut process.tickets);
+        process.durable += tickets.len() as u64;
         // Preparing the next segment may fail; the log goes on without.
         if process.wal.wants_next() {
             let _ = process.wal.prepare_next();
         }
+        self.read_what_is_ready(seat);
         let mut receipt: Option<Receipt> = None;
         for ticket in tickets {
             receipt = match receipt.take() {
@@ -497,6 +517,17 @@ impl<O: Observer> World<O> {
         match receipt {
             Some(receipt) => self.input(seat, Input::Persisted(receipt)),
             None => self.write(seat),
+        }
+    }
+
+    fn read_what_is_ready(&mut self, seat: usize) {
+        let life = self.seats[seat].life;
+        while let State::Up(process) = &mut self.seats[seat].state
+            && process.reads.front().is_some_and(|read| read.after <= process.durable)
+            && let Some(LogRead { id, slots, bytes_max, .. }) = process.reads.pop_front()
+        {
+            let read_us = self.scenario.disk.sync_us_min;
+            self.after(read_us, Event::LogRead { seat, life, id, slots, bytes_max });
         }
     }
 

@@ -239,7 +239,7 @@ impl<O: Observer> World<O> {
             Event::Ready { seat, life } => self.ready(seat, life),
             Event::Resume { seat, life } => self.resume(seat, life),
             Event::Opened { connection } => self.opened(connection),
-            Event::ToNode { connection, bytes } => self.to_node(connection, bytes),
+            Event::ToNode { connection, bytes } => self.arrive_at_node(connection, bytes),
             Event::HungUp { connection } => self.hung_up(connection),
             Event::Connected { connection } => self.tell(connection, Client::connected),
             Event::ToClient { connection, bytes } => {
@@ -405,7 +405,7 @@ impl<O: Observer> World<O> {
         line.served && !line.broken && self.seats[line.seat].life == line.life
     }
 
-    fn to_node(&mut self, connection: usize, bytes: Bytes) -> Result<(), Violation> {
+    fn arrive_at_node(&mut self, connection: usize, bytes: Bytes) -> Result<(), Violation> {
         let seat = self.connections[connection].seat;
         if self.unreachable.contains(&seat) {
             self.connections[connection].broken = true;
@@ -660,7 +660,13 @@ impl<O: Observer> World<O> {
             .map(|seat| match seat.node().map(Node::status) {
                 Some(status) => format!(
                     "{:?} {:?} {:?} leader {:?} first_unchosen {} applied {} digest {:016x}",
-                    seat.id, status.role, status.ballot, status.leader, status.first_unchosen, status.applied, status.digest
+                    seat.id,
+                    status.role,
+                    status.ballot,
+                    status.leader,
+                    status.first_unchosen,
+                    status.applied,
+                    status.digest
                 ),
                 None => format!("{:?} down{}", seat.id, if seat.removed { " for good" } else { "" }),
             })

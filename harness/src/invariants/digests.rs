@@ -23,7 +23,10 @@ impl Digests {
         let applied = node.status().applied;
         let before = self.applied.insert(id, applied).unwrap_or(0);
         if applied < before {
-            return Err(Violation::new("applied-never-falls", format!("{id:?} applied {before} and then {applied} slots")));
+            return Err(Violation::new(
+                "applied-never-falls",
+                format!("{id:?} applied {before} and then {applied} slots"),
+            ));
         }
         for number in before + 1..=applied {
             let Some(digest) = Slot::new(number).and_then(|slot| node.digest_at(slot)) else { continue };
@@ -31,7 +34,10 @@ impl Digests {
             if number == known + 1 {
                 self.digests.push(digest);
             } else if number <= known && self.digests[number as usize - 1] != digest {
-                let why = format!("{id:?} has {digest:016x} at slot {number}, not {:016x}", self.digests[number as usize - 1]);
+                let why = format!(
+                    "{id:?} has {digest:016x} at slot {number}, not {:016x}",
+                    self.digests[number as usize - 1]
+                );
                 return Err(Violation::new("equal-digests", why));
             }
         }

@@ -219,7 +219,8 @@ impl Model {
         }
         let later = values[from..].iter().find(|(_, value)| is(Some(value)));
         later.map(|(slot, _)| *slot).ok_or_else(|| {
-            let why = format!("read {reply:?}; from point {floor} on the key held {at_floor:?} and {:?}", &values[from..]);
+            let why =
+                format!("read {reply:?}; from point {floor} on the key held {at_floor:?} and {:?}", &values[from..]);
             Violation::new("linearizable", format!("{operation:?}: {why}"))
         })
     }

@@ -39,7 +39,7 @@ mod tests {
 
     #[test]
     fn bare_replicas_keep_the_invariants_under_both_policies() {
-        for (election, seeds) in [(ElectionPolicy::Stable, 60), (ElectionPolicy::HighestId, 30)] {
+        for (election, seeds) in [(ElectionPolicy::Stable, 60), (ElectionPolicy::HighestId, 20)] {
             let mut chosen = 0;
             for seed in 1..=seeds {
                 let outcome = run(seed, election, None, Trace::silent());
