@@ -564,6 +564,7 @@ impl<O: Observer> World<O> {
             },
             Input::ClientOpened { .. }
             | Input::ClientBytes { .. }
+            | Input::ClientEnded { .. }
             | Input::ClientClosed { .. }
             | Input::ClientStalled { .. }
             | Input::ClientDrained { .. }

@@ -227,7 +227,9 @@ impl Model {
 }
 
 /// Session and sequence, if any, and the command with its name first.
-fn command_of(bytes: &Bytes) -> Option<(Option<(u64, u64)>, Vec<Bytes>)> {
+type Logged = (Option<(u64, u64)>, Vec<Bytes>);
+
+fn command_of(bytes: &Bytes) -> Option<Logged> {
     let command = node::decode(bytes).ok()?;
     let spec = node::COMMANDS.iter().find(|spec| spec.number == command.number)?;
     let args = command.args.clone();
