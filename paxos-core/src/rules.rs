@@ -8,6 +8,8 @@ use bytes::Bytes;
 
 use crate::*;
 
+mod runs;
+
 const CLUSTER: ClusterId = ClusterId::new(7);
 const BOOT: Boot = Boot { counter: 1, nonce: 9 };
 

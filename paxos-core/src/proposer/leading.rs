@@ -56,8 +56,16 @@ impl Leading {
     /// Begins to lead with what phase 1 found: entries known chosen are the caller's to learn.
     pub(crate) fn new(won: Won, log: &Log, peers: Vec<Progress>, now: Instant) -> Leading {
         let first = won.floor.max(log.first_unchosen());
-        let inherited: BTreeMap<Slot, Entry> =
+        let mut inherited: BTreeMap<Slot, Entry> =
             won.found.into_iter().map(|(slot, found)| (slot, found.entry)).filter(|(slot, _)| *slot >= first).collect();
+        // What this replica learned by itself, perhaps of a higher ballot that no promise showed, is never bound.
+        for slot in (SlotRange { first, end: log.end() }).iter() {
+            if let Some(cell) = log.cell(slot)
+                && cell.state == State::Chosen
+            {
+                inherited.insert(slot, cell.entry.clone());
+            }
+        }
         let inherited_end = inherited.last_key_value().map_or(first, |(slot, _)| slot.next());
         Leading {
             ballot: won.ballot,
@@ -190,8 +198,14 @@ impl Leading {
 
     /// Whether everything inherited is bound and applied: from now on commands and reads are served.
     pub(crate) fn become_ready(&mut self, next_to_apply: Slot) -> bool {
-        let now_ready = !self.ready && next_to_apply >= self.inherited_end && next_to_apply >= self.floor;
-        self.ready |= now_ready;
+        let applied = next_to_apply >= self.inherited_end && next_to_apply >= self.floor;
+        let now_ready = !self.ready && applied && !self.has_pending();
+        if now_ready {
+            self.ready = true;
+            // Inherited slots that were learned before their turn came stay unbound, for ever (rule 9).
+            self.inherited.clear();
+            self.next = self.next.max(next_to_apply);
+        }
         now_ready
     }
 
