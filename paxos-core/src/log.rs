@@ -237,13 +237,14 @@ impl Log {
         true
     }
 
-    /// Forgets applied slots: between an eighth and a quarter of the window stays for followers that are a little
-    /// behind. More would only push what is undecided out of the processor's cache; the disk has it all.
-    pub(crate) fn trim(&mut self, next_to_apply: Slot) {
+    /// Forgets slots that are durably known chosen, and so can be read back from the disk. Between an eighth and a
+    /// quarter of the window stays for followers that are a little behind; more would only push what is undecided
+    /// out of the processor's cache.
+    pub(crate) fn trim(&mut self, durable_first_unchosen: Slot) {
         if !self.retains_too_much() {
             return;
         }
-        let end = self.first_unchosen.min(next_to_apply);
+        let end = self.first_unchosen.min(durable_first_unchosen);
         let keep = (self.window_slots >> 3) as u64;
         let mut count = 0usize;
         while self.base < end
@@ -257,10 +258,21 @@ impl Log {
         self.cells.drain(..count);
     }
 
+    /// Whether chosen slots stay here that only a slow disk keeps from being forgotten: more would have no bound.
+    pub(crate) fn is_backed_up(&self) -> bool {
+        self.first_unchosen.since(self.base) > self.room_slots.saturating_mul(2)
+            || self.chosen_bytes > self.retained_bytes.saturating_mul(2)
+    }
+
+    /// Whether chosen slots take more bytes than are kept willingly.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.chosen_bytes > self.retained_bytes
+    }
+
     #[inline]
     fn retains_too_much(&self) -> bool {
         let retained = self.first_unchosen.since(self.base);
-        retained > (self.window_slots >> 2) as u64 || self.chosen_bytes > self.retained_bytes
+        retained > (self.window_slots >> 2) as u64 || self.is_heavy()
     }
 }
 
@@ -316,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_is_bounded_in_slots_and_forgets_only_what_is_applied() {
+    fn the_window_is_bounded_in_slots_and_forgets_only_what_is_durably_chosen() {
         let config = Config { window_slots: 16, ..Config::default() };
         let mut log = Log::new(&config, slot(1));
         assert!(log.admits(slot(32)) && !log.admits(slot(33)));

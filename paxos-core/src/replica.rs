@@ -917,10 +917,11 @@ impl Replica {
         self.replicate(actions);
         // Marks are lazy, but an eighth of the window behind is far enough.
         let lazy = u64::from(self.config.window_slots >> 3);
-        if self.learner.unmarked(&self.log) > lazy {
+        if self.learner.unmarked(&self.log) > lazy || self.log.is_heavy() {
             self.learner.persist_mark(&self.log, outbox!(self, actions));
         }
-        self.log.trim(self.learner.next_to_apply());
+        // A promise shows what memory holds, and leaves out what is durably known chosen: nothing may lie between.
+        self.log.trim(self.learner.durable_first_unchosen());
     }
 
     fn apply(&mut self, actions: &mut Vec<Action>) {

@@ -117,7 +117,7 @@ impl Leading {
 
     /// How many more commands the window admits (rule 12).
     pub(crate) fn room(&self, log: &Log, config: &Config) -> usize {
-        if !self.ready {
+        if !self.ready || log.is_backed_up() {
             return 0;
         }
         let open = self.next.since(log.first_unchosen());

@@ -56,3 +56,53 @@ fn rule_9_a_slot_that_a_candidate_learned_is_never_bound() {
     assert_eq!(accepts(&lone.said()), vec![], "four runs are under way to each");
     assert_eq!(lone.replica.held(slot(6)).map(|held| held.0), Some(Some(own)));
 }
+
+/// Slots that are chosen, applied and forgotten in memory while a promise waits for the disk: the promise must not
+/// read as if nothing had been accepted there.
+#[test]
+fn rule_2_a_promise_leaves_out_only_what_its_first_unchosen_covers() {
+    let mut lone = Lone::with(1, 3, Config { window_slots: 8, ..Config::default() });
+    let run: Vec<Entry> = (1..=6).map(|sequence| entry("x", sequence)).collect();
+    lone.hear(2, accept(ballot(1, 2), 1, &run, 1));
+    lone.sync();
+    lone.said();
+    lone.hear(3, Body::Prepare(Prepare { ballot: ballot(2, 3), from: slot(1) }));
+    lone.hear(2, Body::Heartbeat(Box::new(heartbeat(Some(ballot(1, 2)), 7, 1))));
+    assert_eq!(lone.applied().len(), 6);
+    lone.sync();
+    let said = lone.said();
+    let promises: Vec<&Promise> = said
+        .iter()
+        .filter_map(|(_, body)| if let Body::Promise(promise) = body { Some(promise) } else { None })
+        .collect();
+    let [promise] = promises[..] else { panic!("one promise: {said:?}") };
+    for at in (1..=6).map(slot) {
+        let shown = at < promise.first_unchosen || promise.held.iter().any(|held| held.slot == at);
+        assert!(shown, "{at:?} was accepted and is in neither part of {promise:?}");
+    }
+    // Once the mark is durable, memory is given back.
+    lone.hear(2, Body::Heartbeat(Box::new(heartbeat(Some(ballot(1, 2)), 7, 2))));
+    assert_eq!(lone.replica.window().first, slot(6));
+}
+
+/// The peers' disks answer and its own does not: what it cannot forget yet is bounded like everything else.
+#[test]
+fn rule_12_a_leader_waits_for_its_own_disk_before_memory_runs_out() {
+    let mut lone = Lone::with(1, 3, Config { window_slots: 8, ..Config::default() });
+    let own = lone.lead();
+    let mut taken = 0;
+    for tag in 1..1_000 {
+        if lone.replica.propose_room() == 0 {
+            break;
+        }
+        lone.propose(tag, "x");
+        lone.wait(0);
+        lone.accepted(2, own, tag, 1);
+        lone.accepted(3, own, tag, 1);
+        taken = tag;
+    }
+    assert!((8..=64).contains(&taken), "{taken}");
+    lone.sync();
+    lone.wait(0);
+    assert_eq!(lone.replica.propose_room(), 8);
+}
