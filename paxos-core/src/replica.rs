@@ -655,7 +655,7 @@ impl Replica {
     fn reconsider(&mut self, actions: &mut Vec<Action>) {
         let membership = self.genesis.membership();
         let can_vote = self.can_vote();
-        match &self.proposer {
+        match &mut self.proposer {
             Proposer::Following => {
                 self.election.note_progress(self.log.first_unchosen());
                 if self.election.follow_best(self.now) {
@@ -681,12 +681,16 @@ impl Replica {
                 let better = self.election.best_leader(self.now).is_some_and(|(best, _)| best > leading.ballot());
                 let yields =
                     self.config.election == ElectionPolicy::HighestId && self.election.higher_id_alive(self.now);
+                let patience_us = self.config.election_timeout_us.saturating_mul(2);
+                let untaught = leading.is_untaught(self.log.first_unchosen(), self.now, patience_us);
                 if better {
                     self.step_down(RoleReason::HeardLeader, actions);
                 } else if !membership.is_phase2_quorum(contact) {
                     self.step_down(RoleReason::LostContact, actions);
                 } else if yields {
                     self.step_down(RoleReason::HigherId, actions);
+                } else if untaught {
+                    self.campaign(RoleReason::Campaign, actions);
                 }
             }
         }

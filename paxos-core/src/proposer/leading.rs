@@ -27,6 +27,8 @@ use crate::time::Instant;
 pub(crate) struct Leading {
     ballot: Ballot,
     since: Instant,
+    /// How far it had caught up with the floor, and when it got there.
+    taught: (Slot, Instant),
     /// Slots below are chosen and fetched, never bound.
     floor: Slot,
     /// What phase 1 found from the floor on and is not bound yet; a slot missing in it gets a no-op.
@@ -70,6 +72,7 @@ impl Leading {
         Leading {
             ballot: won.ballot,
             since: now,
+            taught: (log.first_unchosen(), now),
             floor: won.floor,
             inherited,
             inherited_end,
@@ -100,6 +103,15 @@ impl Leading {
     /// Slots below are chosen and must be fetched before this leader can serve.
     pub(crate) fn floor(&self) -> Slot {
         self.floor
+    }
+
+    /// Whether slots below the floor have not come for so long that whoever knows them may be gone for good: the
+    /// promises of the others, asked for anew, show what they hold.
+    pub(crate) fn is_untaught(&mut self, first_unchosen: Slot, now: Instant, patience_us: u64) -> bool {
+        if first_unchosen >= self.floor || first_unchosen > self.taught.0 {
+            self.taught = (first_unchosen, now);
+        }
+        now.since_us(self.taught.1) > patience_us
     }
 
     pub(crate) fn has_pending(&self) -> bool {

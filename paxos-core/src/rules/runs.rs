@@ -85,6 +85,25 @@ fn rule_2_a_promise_leaves_out_only_what_its_first_unchosen_covers() {
     assert_eq!(lone.replica.window().first, slot(6));
 }
 
+/// A promise said that 1 to 3 are chosen, and its sender died for good. The others hold them as accepted: a new
+/// phase 1 without the dead finds them.
+#[test]
+fn rule_10_a_leader_whom_nobody_can_teach_prepares_anew() {
+    let mut lone = Lone::new(1, 3);
+    let own = lone.campaign(&[2, 3]);
+    lone.sync();
+    lone.promise(2, own, vec![], 4);
+    assert_eq!(lone.replica.role(), Role::Leading { ready: false });
+    let next = lone.campaign(&[3]);
+    assert!(next > own);
+    lone.sync();
+    let run = (1..=3).map(|at| held(at, Some(ballot(0, 3)), entry("x", at))).collect();
+    lone.promise(3, next, run, 1);
+    lone.sync();
+    lone.accepted(3, next, 1, 3);
+    assert_eq!(lone.replica.role(), Role::Leading { ready: true });
+}
+
 /// The peers' disks answer and its own does not: what it cannot forget yet is bounded like everything else.
 #[test]
 fn rule_12_a_leader_waits_for_its_own_disk_before_memory_runs_out() {
