@@ -94,10 +94,12 @@ impl Learner {
     ) -> Result<(), FenceReason> {
         let mut new = None;
         for (slot, entry) in SlotRange::of(first, entries.len()).iter().zip(entries.iter()) {
-            if !log.admits(slot) {
-                if slot < log.base() {
-                    continue;
-                }
+            if slot < log.base() {
+                continue;
+            }
+            // What is contiguous makes room for what follows.
+            let admitted = log.admits(slot) || (log.advance() && log.admits(slot));
+            if !admitted {
                 break;
             }
             match log.learn(slot, entry.clone()) {

@@ -99,10 +99,13 @@ impl Log {
         self.undecided_bytes
     }
 
-    /// How many slots from `first_unchosen` on can be held.
+    /// How many slots from `first_unchosen` on can be held. However full, the one that all others wait for can.
     pub(crate) fn room(&self) -> u32 {
-        if self.undecided_bytes >= self.room_bytes {
+        if self.is_backed_up() {
             return 0;
+        }
+        if self.undecided_bytes >= self.room_bytes {
+            return 1;
         }
         u32::try_from(self.room_slots).unwrap_or(u32::MAX)
     }

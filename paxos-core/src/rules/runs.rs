@@ -2,6 +2,11 @@
 
 use super::*;
 
+fn large(sequence: u64) -> Entry {
+    let id = CommandId { node: NodeId(2), incarnation: incarnation(2), boot: 1, sequence };
+    Entry::Command { id, bytes: Bytes::from(vec![7; 190]) }
+}
+
 fn success(first: u64, entries: &[Entry]) -> Body {
     Body::Success(Success { ballot: None, first: slot(first), entries: entries.iter().cloned().collect() })
 }
@@ -102,6 +107,28 @@ fn rule_10_a_leader_whom_nobody_can_teach_prepares_anew() {
     lone.sync();
     lone.accepted(3, next, 1, 3);
     assert_eq!(lone.replica.role(), Role::Leading { ready: true });
+}
+
+/// Slot 1 was lost on the way, and what came after it fills the bytes a follower has room for.
+#[test]
+fn rule_12_a_full_follower_still_takes_the_slot_that_everything_waits_for() {
+    let small = Config { window_bytes: 300, entry_bytes_max: 200, ..Config::default() };
+    let later = [large(2), large(3), large(4)];
+    let repairs = [success(1, &[large(1), large(2), large(3), large(4)]), accept(ballot(1, 2), 1, &[large(1)], 5)];
+    for repair in repairs {
+        let mut lone = Lone::with(1, 3, small.clone());
+        lone.hear(2, accept(ballot(1, 2), 2, &later, 1));
+        lone.hear(2, accept(ballot(1, 2), 5, &[large(5)], 1));
+        lone.sync();
+        let rooms: Vec<u32> = lone
+            .said()
+            .iter()
+            .filter_map(|(_, body)| if let Body::Accepted(accepted) = body { Some(accepted.room) } else { None })
+            .collect();
+        assert_eq!(rooms, vec![1], "full, and slot 5 is refused");
+        lone.hear(2, repair);
+        assert_eq!(lone.applied().len(), 4);
+    }
 }
 
 /// The peers' disks answer and its own does not: what it cannot forget yet is bounded like everything else.
