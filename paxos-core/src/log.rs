@@ -115,6 +115,17 @@ impl Log {
         slot >= self.base && slot < self.first_unchosen.plus(u64::from(self.room()))
     }
 
+    /// Whether a slot may have been written by a replica with this window. Marks are lazy, and one event can choose a
+    /// window, learn what phase 1 found and fill the window again before it writes one; bytes were counted then.
+    pub(crate) fn admits_recovered(&self, slot: Slot) -> bool {
+        slot >= self.base && slot < self.first_unchosen.plus(self.recovered_slots())
+    }
+
+    /// How many slots from the last mark on a log may hold.
+    pub(crate) fn recovered_slots(&self) -> u64 {
+        self.room_slots.saturating_mul(4)
+    }
+
     pub(crate) fn cell(&self, slot: Slot) -> Option<&Cell> {
         if slot < self.base {
             return None;

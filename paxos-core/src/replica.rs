@@ -126,8 +126,8 @@ impl Replica {
         let member = membership.member(formatted.node).copied();
         let mut log = Log::new(&config, first_unchosen);
         for (slot, recovered) in held {
-            if !log.admits(slot) {
-                let room = u64::from(log.room());
+            if !log.admits_recovered(slot) {
+                let room = log.recovered_slots();
                 return Err(StartError::WindowTooSmall { slot, held: slot.since(first_unchosen), room });
             }
             match recovered.accepted {

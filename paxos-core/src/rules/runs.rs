@@ -131,6 +131,35 @@ fn rule_12_a_full_follower_still_takes_the_slot_that_everything_waits_for() {
     }
 }
 
+/// Marks are lazy, so a log may hold more from its last mark on than the window ever had room for at once.
+#[test]
+fn a_log_that_its_own_configuration_wrote_is_taken_back() {
+    let slots = Config { window_slots: 8, ..Config::default() };
+    let mut lone = Lone::with(1, 3, slots);
+    lone.hear(2, accept(ballot(1, 2), 1, &[entry("x", 1)], 2));
+    let run: Vec<Entry> = (2..=17).map(|sequence| entry("x", sequence)).collect();
+    lone.hear(2, success(2, &run));
+    assert_eq!(lone.replica.first_unchosen(), slot(18));
+    let mark = lone.tickets.pop().expect("the mark");
+    lone.sync();
+    lone.tickets.push(mark);
+    let mut lone = lone.restart();
+    lone.hear(2, success(1, &[entry("x", 1)]));
+    assert_eq!(lone.replica.first_unchosen(), slot(18));
+
+    let bytes = Config { window_bytes: 300, entry_bytes_max: 200, ..Config::default() };
+    let mut lone = Lone::with(1, 3, bytes);
+    let run: Vec<Entry> = (1..=5).map(large).collect();
+    lone.hear(2, accept(ballot(1, 2), 1, &run, 1));
+    lone.sync();
+    let mut lone = lone.restart();
+    for _ in 0..2 {
+        lone.hear(2, success(1, &run)); // more than fits before the mark of what came first is durable
+        lone.sync();
+    }
+    assert_eq!(lone.replica.first_unchosen(), slot(6));
+}
+
 /// The peers' disks answer and its own does not: what it cannot forget yet is bounded like everything else.
 #[test]
 fn rule_12_a_leader_waits_for_its_own_disk_before_memory_runs_out() {
