@@ -181,3 +181,17 @@ fn rule_12_a_leader_waits_for_its_own_disk_before_memory_runs_out() {
     lone.wait(0);
     assert_eq!(lone.replica.propose_room(), 8);
 }
+
+/// A driver that ticks exactly when it was asked to must get on.
+#[test]
+fn a_tick_at_the_deadline_moves_the_deadline() {
+    let mut lone = Lone::new(1, 3);
+    lone.campaign(&[2, 3]);
+    for _ in 0..1_000 {
+        let (due, _) = lone.replica.deadline().expect("not fenced");
+        lone.now_us = lone.now_us.max(due.as_us());
+        lone.event(Event::Tick);
+        let (next, reason) = lone.replica.deadline().expect("not fenced");
+        assert!(next.as_us() > lone.now_us, "{reason:?} at {next:?} again");
+    }
+}
