@@ -6,12 +6,13 @@ use alloc::vec::Vec;
 use crate::ballot::Ballot;
 use crate::entry::Entries;
 use crate::gate::Testimony;
-use crate::limits::ENTRY_HEAD_BYTES;
+use crate::limits::{ENTRY_HEAD_BYTES, FRAME_BYTES_MAX, FRAME_HEAD_BYTES_MAX};
 use crate::log::{Log, State};
 use crate::message::{Accept, Body, Held, Prepare, Promise, Refused, Success};
 use crate::node_id::{Boot, NodeId};
 use crate::outbox::Outbox;
 use crate::persist::Record;
+use crate::proposer::{entries_of, same_state};
 use crate::slot::{Slot, SlotRange};
 use crate::stats::Stats;
 
@@ -186,9 +187,11 @@ fn part(accept: &Accept, slots: SlotRange) -> Entries {
     accept.entries.iter().skip(skipped).take(count).cloned().collect()
 }
 
+/// As many as a frame holds: the first is enough to show that the ballot is overtaken.
 fn tell_chosen(to: NodeId, slots: SlotRange, promised: Option<Ballot>, log: &Log, out: &mut Outbox) {
-    let entries = log.entries(slots).cloned().collect();
-    out.send(to, Body::Success(Success { ballot: promised, first: slots.first, entries }));
+    let bytes_max = FRAME_BYTES_MAX.saturating_sub(FRAME_HEAD_BYTES_MAX);
+    let run = same_state(slots.first, State::Chosen, slots.end, log, bytes_max);
+    out.send(to, Body::Success(Success { ballot: promised, first: run.first, entries: entries_of(run, log) }));
 }
 
 /// The chunks of a promise: what is held from `from` on, below the own ballot or chosen. Called when the promise

@@ -908,6 +908,9 @@ impl Replica {
                 self.step_down(RoleReason::Outvoted, actions);
             }
             moved |= self.lead_if_promised(actions);
+            if self.fenced.is_some() {
+                return;
+            }
             moved |= self.log.advance();
             if self.learner.next_to_apply() < self.log.first_unchosen() {
                 self.apply(actions);

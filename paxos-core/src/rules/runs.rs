@@ -195,3 +195,24 @@ fn a_tick_at_the_deadline_moves_the_deadline() {
         assert!(next.as_us() > lone.now_us, "{reason:?} at {next:?} again");
     }
 }
+
+/// An old leader's run of no-ops meets slots that are chosen and large: the answer must fit a frame.
+#[test]
+fn rule_9_what_is_told_of_chosen_slots_fits_a_frame() {
+    let mut lone = Lone::new(1, 3);
+    let chosen = |sequence| {
+        let id = CommandId { node: NodeId(2), incarnation: incarnation(2), boot: 1, sequence };
+        Entry::Command { id, bytes: Bytes::from(vec![7; 1 << 20]) }
+    };
+    (1..=8).for_each(|at| lone.hear(2, success(at, &[chosen(at)])));
+    lone.sync();
+    lone.said();
+    lone.hear(3, accept(ballot(1, 3), 1, &vec![Entry::Noop; 8], 1));
+    let said = lone.said();
+    assert!(matches!(&said[..], [(NodeId(3), Body::Success(_))]), "{said:?}");
+    for (_, body) in said {
+        let mut frame = Vec::new();
+        wire::encode(&Message { header: lone.replica.header(), body }, &mut frame);
+        assert!(frame.len() <= limits::FRAME_BYTES_MAX, "{} bytes", frame.len());
+    }
+}
