@@ -179,6 +179,55 @@ fn a_torn_last_group_is_dropped_whole() {
     }
 }
 
+/// A lost sector in which a lone bit is set looks like that bit flipped, and is taken for what it more likely is.
+#[test]
+fn a_lost_sector_with_a_lone_bit_is_a_torn_write() {
+    let mut payload = vec![0; 2000];
+    payload[1000] = 0x10;
+    let entries = Entries::one(command(1, &payload));
+    let record = Record::Accepted { ballot: ballot(1), first: slot(1), entries };
+    let mut files = with_groups(SMALL, &[vec![record, Record::Promised(ballot(2))]]);
+    files.edit(FIRST, |bytes| {
+        let lone = bytes.iter().rposition(|byte| *byte == 0x10).expect("the payload");
+        let sector = lone / 512 * 512;
+        assert_eq!(bytes[sector..sector + 512].iter().filter(|byte| **byte != 0).count(), 1);
+        bytes[lone] = 0;
+    });
+    let (wal, recovered) = Wal::open(files, SMALL).expect("a torn tail");
+    assert!(wal.torn_tail().is_some() && recovered.held_slots() == 0);
+}
+
+/// The same group written twice, in two lives of a log whose history parts there: `second` repeats `first` in
+/// length, so that each sector of one fits into the other.
+fn parted(second: u64) -> Vec<u8> {
+    let groups = [vec![started(1)], vec![accepted(second, 1, 1, 451), accepted(second, 2, 1, 200)], vec![chosen(2)]];
+    let mut files = with_groups(SMALL, &groups);
+    let shown: Vec<u64> = Inspect::new(&mut files).expect("a log").map(|found| found.offset).collect();
+    assert!(shown.contains(&2048), "the second record begins with a sector: {shown:?}");
+    contents(&mut files, FIRST)
+}
+
+#[test]
+fn sectors_of_different_lives_are_never_taken_together() {
+    let (one, other) = (parted(1), parted(2));
+    // A torn write over a torn write: every record is whole, and they were never written together.
+    let mixed = [&one[..2048], &other[2048..2560], &[0; 1536]].concat();
+    let mut files = with_groups(SMALL, &[]);
+    files.edit(FIRST, |bytes| bytes.clone_from(&mixed));
+    let torn = Inspect::new(&mut files).expect("a log").filter_map(|found| found.item.ok()).nth(5);
+    assert_eq!(torn, Some(Item::Torn { bytes: 733, damage: Damage::Mixed }));
+    let (_, recovered) = Wal::open(files, SMALL).expect("a torn tail");
+    assert_eq!(recovered, validated(&[Record::Formatted(formatted()), started(1)]));
+
+    // An old group in place of the one that was sealed: a write that the disk lost.
+    let mut files = with_groups(SMALL, &[]);
+    files.edit(FIRST, |bytes| bytes.clone_from(&[&one[..2560], &other[2560..]].concat()));
+    let refused = Wal::open(files, SMALL);
+    let Err(WalError::Corrupt { offset: 2560, reason: Corruption::Seal, .. }) = refused else {
+        panic!("{refused:?}");
+    };
+}
+
 /// The exposure that docs/storage.md states, and what ends it: two flipped bits in the last group look like a torn
 /// write until the group is sealed.
 #[test]
