@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use paxos_core::{Member, NodeId};
 
 use crate::connection::{Turn, subcommand_unknown, wrong_arity};
+use crate::digest::Digest;
 use crate::node::Node;
 use crate::resp::Writer;
 
@@ -40,9 +41,12 @@ fn crc16(bytes: &[u8]) -> u16 {
     bytes.iter().fold(0, |crc: u16, byte| (crc << 8) ^ TABLE[usize::from((crc >> 8) as u8 ^ byte)])
 }
 
-/// The name of a node as cluster clients have it: 40 hexadecimal digits, the cluster's id and the node's.
+/// The name of a node as cluster clients have it: 40 hexadecimal digits that do not give the cluster's id away,
+/// which keeps the places of keys secret.
 pub(crate) fn name_of(node: &Node, id: NodeId) -> String {
-    format!("{}{:08x}", node.formatted().cluster, id.0)
+    let cluster = node.formatted().cluster.get();
+    let one = Digest::EMPTY.word(cluster as u64).word((cluster >> 64) as u64);
+    format!("{:016x}{:016x}{:08x}", one.number(), one.word(u64::from(id.0)).number(), id.0)
 }
 
 /// Members, the owner of the slots first.

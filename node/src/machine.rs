@@ -31,10 +31,11 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// The state before slot 1. `sessions_max` is part of it, and so of the digest.
-    pub fn new(sessions_max: usize) -> Machine {
+    /// The state before slot 1. `sessions_max` is part of it, and so of the digest; `secret`, the same on all
+    /// replicas, only spreads keys.
+    pub fn new(sessions_max: usize, secret: u128) -> Machine {
         Machine {
-            kv: Kv::default(),
+            kv: Kv::new(secret),
             sessions: Sessions::new(sessions_max),
             next: Slot::FIRST,
             last: Entry::Noop,

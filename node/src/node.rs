@@ -115,7 +115,7 @@ impl Node {
         let formatted = recovered.formatted().clone();
         let replica = Replica::new(settings.paxos.clone(), recovered, now, seed)?;
         Ok(Node {
-            machine: Machine::new(settings.limits.sessions_max),
+            machine: Machine::new(settings.limits.sessions_max, formatted.cluster.get()),
             settings,
             formatted,
             started: now,

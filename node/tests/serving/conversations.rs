@@ -123,17 +123,17 @@ const CONNECTION: &[(&str, &str)] = &[
 ];
 
 const CLUSTER: &[(&str, &str)] = &[
-    ("CLUSTER MYID", "\"000000000000000000000000000000c100000001\""),
+    ("CLUSTER MYID", "\"07ed37774a4965c6241b322b59f337e900000001\""),
     ("CLUSTER KEYSLOT foo", ":12182"),
-    ("CLUSTER SLOTS", "[[:0 :16383 [\"127.0.0.1\" :7001 \"000000000000000000000000000000c100000001\" []]]]"),
+    ("CLUSTER SLOTS", "[[:0 :16383 [\"127.0.0.1\" :7001 \"07ed37774a4965c6241b322b59f337e900000001\" []]]]"),
     (
         "CLUSTER NODES",
-        r#""000000000000000000000000000000c100000001 127.0.0.1:7001@17001 myself,master - 0 0 1 connected 0-16383\n""#,
+        r#""07ed37774a4965c6241b322b59f337e900000001 127.0.0.1:7001@17001 myself,master - 0 0 1 connected 0-16383\n""#,
     ),
     (
         "CLUSTER SHARDS",
         concat!(
-            r#"[["slots" [:0 :16383] "nodes" [["id" "000000000000000000000000000000c100000001" "ip" "127.0.0.1" "#,
+            r#"[["slots" [:0 :16383] "nodes" [["id" "07ed37774a4965c6241b322b59f337e900000001" "ip" "127.0.0.1" "#,
             r#""endpoint" "127.0.0.1" "port" :7001 "replication-offset" :0 "role" "master" "health" "online"]]]]"#
         ),
     ),
