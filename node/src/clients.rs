@@ -79,6 +79,8 @@ pub(crate) struct Client {
     pub(crate) dirty: bool,
     /// Is in the list of those that may move.
     pub(crate) active: bool,
+    /// Is in the list of those whose read of the log has to wait.
+    pub(crate) waits_for_log: bool,
 }
 
 impl Client {
@@ -165,6 +167,7 @@ impl Clients {
             ended: false,
             dirty: false,
             active: false,
+            waits_for_log: false,
         }));
         self.by_id.insert(id, place);
         Some(place)

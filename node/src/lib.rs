@@ -19,6 +19,7 @@ mod machine;
 mod node;
 mod output;
 mod reply;
+mod request;
 pub mod resp;
 mod session;
 mod settings;

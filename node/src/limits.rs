@@ -45,6 +45,8 @@ pub const PATTERN_BYTES_MAX: usize = 1_024;
 pub const LOG_RANGE_SLOTS_MAX: u64 = 1_024;
 /// Most payload bytes that one LOG.RANGE answers, but at least one entry.
 pub const LOG_RANGE_BYTES_MAX: usize = 1 << 20;
+/// Most reads of the log that clients have under way at once, over all connections; further ones wait.
+pub const LOG_READS_MAX: usize = 32;
 /// How many recent slots `Node::digest_at` remembers; a power of two.
 pub const DIGESTS_KEPT: usize = 4_096;
 /// Most bytes of the name and library strings of a connection.

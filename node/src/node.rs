@@ -22,16 +22,17 @@ use paxos_core::{
 
 use crate::clients::{Clients, Open, RequestId};
 use crate::cluster::hash_slot;
-use crate::command::{Chunk, Once, SessionId, decode};
-use crate::commands::{Run, Spec, find, first_key, spec_of};
+use crate::command::{Args, Chunk, decode};
+use crate::commands::{Run, first_key, spec_of};
 use crate::connection::{Connection, Turn};
 use crate::history::{Wanted, shown};
 use crate::input::Input;
-use crate::limits::{KEY_BYTES_MAX, LOG_RANGE_BYTES_MAX, PAUSE_BYTES};
+use crate::limits::{LOG_RANGE_BYTES_MAX, LOG_READS_MAX, PAUSE_BYTES};
 use crate::machine::Machine;
 use crate::output::{ClientId, LogReadId, Output};
 use crate::reply::Reply;
-use crate::resp::{Request, Writer, integer};
+use crate::request::{Asked, goes_through_log, understand};
+use crate::resp::{Request, Writer};
 use crate::settings::{Address, NodeError, Settings};
 use crate::status::Status;
 
@@ -70,6 +71,10 @@ pub struct Node {
     actions: Vec<Action>,
     log_reads: BTreeMap<LogReadId, LogReader>,
     log_reads_made: u64,
+    /// How many of them are for clients.
+    client_log_reads: usize,
+    /// Connections whose reads of the log wait until another is done.
+    log_waiting: VecDeque<u32>,
     last_leader: Option<NodeId>,
     ended: Option<End>,
     frames_refused: u64,
@@ -97,14 +102,6 @@ enum Standing {
     Wait,
 }
 
-/// A request that makes sense so far.
-struct Asked {
-    spec: &'static Spec,
-    once: Option<Once>,
-    /// Where its arguments begin in the request.
-    args_from: usize,
-}
-
 impl Node {
     /// A node that goes on from what survived. `seed` spreads its replica's election delays.
     ///
@@ -130,6 +127,8 @@ impl Node {
             actions: Vec::new(),
             log_reads: BTreeMap::new(),
             log_reads_made: 0,
+            client_log_reads: 0,
+            log_waiting: VecDeque::new(),
             last_leader: None,
             ended: None,
             frames_refused: 0,
@@ -629,7 +628,7 @@ impl Node {
         }
     }
 
-    fn run_local(&mut self, place: u32, local: fn(&Node, &mut Turn<'_>), args: crate::command::Args<'_>) {
+    fn run_local(&mut self, place: u32, local: fn(&Node, &mut Turn<'_>), args: Args<'_>) {
         let Some(client) = self.clients.at(place) else { return };
         let mut connection = std::mem::take(&mut client.connection);
         let mut out = std::mem::take(&mut client.output);
@@ -652,9 +651,19 @@ impl Node {
             self.reply(place, |_| if wanted.many { Reply::array([]) } else { Reply::Null });
             return true;
         }
+        if self.client_log_reads >= LOG_READS_MAX {
+            if let Some(client) = self.clients.at(place)
+                && !client.waits_for_log
+            {
+                client.waits_for_log = true;
+                self.log_waiting.push_back(place);
+            }
+            return false;
+        }
         let Some(client) = self.clients.at(place) else { return false };
         let Some(front) = client.open.front_mut() else { return false };
         *front = Open::Fetching(wanted);
+        self.client_log_reads += 1;
         let request = RequestId { place, sequence: client.first() };
         self.read_log(LogReader::Client(request), slots, LOG_RANGE_BYTES_MAX, outputs);
         false
@@ -673,6 +682,13 @@ impl Node {
             Some(LogReader::Client(request)) => request,
             None => return,
         };
+        self.client_log_reads = self.client_log_reads.saturating_sub(1);
+        while let Some(waiting) = self.log_waiting.pop_front() {
+            let Some(client) = self.clients.at(waiting).filter(|client| client.waits_for_log) else { continue };
+            client.waits_for_log = false;
+            self.activate(waiting);
+            break;
+        }
         let Some(Open::Fetching(wanted)) = self.clients.look(request) else { return };
         let wanted = *wanted;
         let Some(entry) = entries.first().filter(|_| first == wanted.first) else {
@@ -760,9 +776,11 @@ impl Node {
 
     /// Replies leave, and connections end that have nothing more to say.
     fn flush(&mut self, outputs: &mut Vec<Output>) {
+        let bytes_max = self.settings.limits.client_output_bytes_max;
         for place in std::mem::take(&mut self.dirty) {
             let Some(client) = self.clients.at(place) else { continue };
             client.dirty = false;
+            let was_full = client.output.len() >= bytes_max;
             if !client.output.is_empty() {
                 let bytes = client.output.split().freeze();
                 outputs.push(Output::ToClient { client: client.id, bytes });
@@ -771,8 +789,8 @@ impl Node {
                 let client = client.id;
                 outputs.push(Output::CloseClient { client, reason });
                 self.on_closed(client);
-            } else if matches!(client.open.front(), Some(Open::Ready(_))) || client.parser.pending_bytes() > 0 {
-                self.activate(place); // it was held by its unsent replies
+            } else if was_full {
+                self.activate(place); // its unsent replies held it up
             }
         }
     }
@@ -896,64 +914,4 @@ impl std::fmt::Display for End {
             End::Stopped => f.write_str("CLUSTERDOWN this node is stopping; the command was not proposed"),
         }
     }
-}
-
-/// Whether running this command is applying it.
-fn goes_through_log(command: &Bytes) -> bool {
-    decode(command).is_ok_and(|command| {
-        command.once.is_some()
-            || spec_of(command.number).is_some_and(|spec| matches!(spec.run, Run::Write(_) | Run::Barrier | Run::Once))
-    })
-}
-
-/// Looks a request up in the table and checks what can be checked before anything is done for it.
-fn understand(request: &Request<'_>) -> Result<Asked, String> {
-    let name = request.arg(0).unwrap_or(&[]);
-    let spec = find(name).ok_or_else(|| unknown(request))?;
-    let arity = |spec: &Spec| format!("ERR wrong number of arguments for '{}' command", spec.name.to_lowercase());
-    if !spec.takes(request.len()) {
-        return Err(arity(spec));
-    }
-    let mut asked = Asked { spec, once: None, args_from: 1 };
-    if matches!(spec.run, Run::Once) {
-        let first = request.arg(1).unwrap_or(&[]);
-        if first.eq_ignore_ascii_case(b"new") {
-            return if request.len() == 2 { Ok(asked) } else { Err(arity(spec)) };
-        }
-        let number = |at| request.arg(at).and_then(integer).and_then(|number| u64::try_from(number).ok());
-        let (Some(session), Some(sequence)) = (number(1), number(2)) else {
-            return Err("ERR session and sequence must be integers from 0 on".to_owned());
-        };
-        let inner = request.arg(3).ok_or_else(|| arity(spec))?;
-        let inner = find(inner).ok_or_else(|| unknown(request))?;
-        if !inner.takes(request.len() - 3) {
-            return Err(arity(inner));
-        }
-        if !inner.runs_once() {
-            return Err(format!("ERR ONCE cannot run '{}'", inner.name.to_lowercase()));
-        }
-        asked = Asked { spec: inner, once: Some(Once { session: SessionId(session), sequence }), args_from: 4 };
-    }
-    let before_args = asked.args_from - 1;
-    for position in asked.spec.key_positions(request.len() - before_args) {
-        if request.arg(position + before_args).is_some_and(|key| key.len() > KEY_BYTES_MAX) {
-            return Err(format!("ERR key exceeds maximum allowed size ({KEY_BYTES_MAX} bytes)"));
-        }
-    }
-    Ok(asked)
-}
-
-/// As Redis says it, with the reason where there is one.
-fn unknown(request: &Request<'_>) -> String {
-    let name = request.arg(0).unwrap_or(&[]);
-    let is = |names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
-    if is(&["multi", "exec", "discard", "watch", "unwatch"]) {
-        return "ERR transactions are not supported by this version".to_owned();
-    }
-    if is(&["expire", "pexpire", "expireat", "pexpireat", "ttl", "pttl", "persist", "getex", "setex", "psetex"]) {
-        return "ERR expiry is not supported by this version".to_owned();
-    }
-    let cut = |arg: &[u8]| String::from_utf8_lossy(arg.get(..arg.len().min(128)).unwrap_or(arg)).into_owned();
-    let args: String = request.args().skip(1).take(8).map(|arg| format!("'{}' ", cut(arg))).collect();
-    format!("ERR unknown command '{}', with args beginning with: {args}", cut(name))
 }

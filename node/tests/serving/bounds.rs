@@ -136,3 +136,22 @@ fn sizes_beyond_their_limits_are_refused_by_name() {
     assert_eq!(send(&mut world, &keys), "-ERR reply exceeds maximum allowed size (16777216 bytes)");
     assert_eq!(send(&mut world, &["DEL", "a"]), ":1");
 }
+
+#[test]
+fn reads_of_the_log_wait_for_each_other_beyond_their_limit() {
+    let mut world = World::new(1, |_| {});
+    world.elect();
+    let writer = world.connect(1);
+    assert_eq!(world.ask(writer, "LOG.APPEND one"), ":1");
+    let clients: Vec<_> = (0..node::limits::LOG_READS_MAX * 3).map(|_| world.connect(1)).collect();
+    for client in &clients {
+        world.send(*client, "LOG.GET 1\r\nPI");
+    }
+    for client in &clients {
+        world.send(*client, "NG\r\n"); // asking again does not queue again
+    }
+    world.settle();
+    for client in &clients {
+        assert_eq!(world.replies(*client), ["\"one\"", "PONG"]);
+    }
+}

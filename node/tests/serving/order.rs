@@ -118,3 +118,76 @@ fn what_a_turn_answers_a_client_leaves_in_one_piece_with_the_tick() {
     assert_eq!(sent, [6 * "+PONG\r\n".len()]);
     assert!(node.deadline().is_none_or(|deadline| deadline > now), "nothing waits");
 }
+
+/// What one Redis would answer to one connection, said as simply as possible. A slot is counted per write.
+#[derive(Default)]
+struct Twin {
+    keys: std::collections::BTreeMap<u8, i64>,
+    log: Vec<String>,
+}
+
+/// One step of a client: what it says and what one Redis answers.
+fn said(twin: &mut Twin, pick: u8, key: u8) -> (String, String) {
+    let value = |twin: &Twin| twin.keys.get(&key).map_or("nil".to_owned(), |value| format!("\"{value}\""));
+    let logged = |twin: &mut Twin, line: &str| {
+        let words: Vec<String> = line.split(' ').map(|word| format!("\"{word}\"")).collect();
+        twin.log.push(format!("[{}]", words.join(" ")));
+    };
+    match pick % 8 {
+        0 | 1 => (format!("GET k{key}"), value(twin)),
+        2 => {
+            let line = format!("SET k{key} {pick}");
+            logged(twin, &line);
+            twin.keys.insert(key, i64::from(pick));
+            (line, "OK".to_owned())
+        }
+        3 => {
+            let line = format!("INCR k{key}");
+            logged(twin, &line);
+            let number = twin.keys.entry(key).or_insert(0);
+            *number += 1;
+            (line, format!(":{number}"))
+        }
+        4 => {
+            let line = format!("GETDEL k{key}");
+            logged(twin, &line);
+            let answer = value(twin);
+            twin.keys.remove(&key);
+            (line, answer)
+        }
+        5 => (format!("ECHO {pick}"), format!("\"{pick}\"")),
+        6 => (format!("LOG.LEN"), format!(":{}", twin.log.len())),
+        _ => {
+            let slot = usize::from(pick) % 20 + 1;
+            (format!("LOG.GET {slot}"), twin.log.get(slot - 1).cloned().unwrap_or("nil".to_owned()))
+        }
+    }
+}
+
+quickcheck::quickcheck! {
+    /// However the bytes are cut and whatever waits for quorums, disks and the window, one connection sees
+    /// exactly what one Redis would show it.
+    fn one_connection_sees_one_redis(steps: Vec<(u8, u8)>, piece: usize, window: u8, turns: Vec<u8>) -> bool {
+        let mut world = World::new(3, |settings| {
+            settings.paxos.window_slots = u32::from(window) % 30 + 8;
+            settings.limits.open_requests_max = usize::from(window) % 40 + 2;
+        });
+        let leader = world.elect();
+        let client = world.connect(leader);
+        let mut twin = Twin::default();
+        let (lines, expected): (Vec<String>, Vec<String>) =
+            steps.iter().map(|(pick, key)| said(&mut twin, *pick, key % 3)).unzip();
+        let bytes: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+        let mut turns = turns.iter().cycle();
+        for piece in bytes.as_bytes().chunks(piece % 60 + 1) {
+            world.send(client, piece);
+            match turns.next().map_or(0, |turn| turn % 4) {
+                0 => world.settle(),
+                1 => world.input(leader, node::Input::Tick),
+                _ => {}
+            }
+        }
+        world.run_us(3_000_000);
+        world.replies(client) == expected
+    }
+}
