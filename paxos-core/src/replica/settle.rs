@@ -1,0 +1,167 @@
+//! Carrying on whatever an event set free until nothing moves: testimony, choices, applies, runs to peers.
+
+use alloc::vec::Vec;
+
+use super::Replica;
+use crate::acceptor::promise_chunks;
+use crate::action::{Action, RoleReason};
+use crate::ballot::Ballot;
+use crate::gate::Testimony;
+use crate::learner::Page;
+use crate::limits::RUN_ENTRIES_MAX;
+use crate::message::{Accepted, Body, SuccessReply};
+use crate::node_id::{Boot, NodeId};
+use crate::outbox::Outbox;
+use crate::proposer::{Limits, Proposer};
+use crate::slot::Slot;
+
+impl Replica {
+    /// Sends what is bound: one record and one message for a run, shared by the disk and every peer.
+    pub(super) fn flush(&mut self, actions: &mut Vec<Action>) {
+        let Proposer::Leading(leading) = &mut self.proposer else { return };
+        let limits =
+            Limits { entries: self.config.run_entries_max.min(RUN_ENTRIES_MAX), bytes: self.config.run_bytes_max };
+        while let Some((first, entries)) = leading.next_pending(limits) {
+            let out = outbox!(self, actions);
+            // The ballot was durable before Prepare left, so the run need not wait for this disk (rule 6).
+            leading.broadcast(first, entries.clone(), &self.log, out);
+            self.acceptor.accept_own(leading.ballot(), first, entries, &mut self.log, out);
+        }
+    }
+
+    /// Carries on whatever the event set free, until nothing moves.
+    pub(super) fn settle(&mut self, actions: &mut Vec<Action>) {
+        loop {
+            let mut moved = false;
+            while let Some(testimony) = self.gate.release() {
+                self.testify(testimony, actions);
+                moved = true;
+            }
+            if self.fenced.is_some() {
+                return;
+            }
+            if self.proposer.ballot().is_some_and(|ballot| !self.acceptor.allows(ballot)) {
+                self.step_down(RoleReason::Outvoted, actions);
+            }
+            moved |= self.lead_if_promised(actions);
+            if self.fenced.is_some() {
+                return;
+            }
+            moved |= self.log.advance();
+            if self.learner.next_to_apply() < self.log.first_unchosen() {
+                self.apply(actions);
+            }
+            let led = self.lead_on(actions);
+            if !(led || moved && self.gate.has_ready()) {
+                break;
+            }
+        }
+        self.confirm_reads(actions);
+        self.replicate(actions);
+        // Marks are lazy, but an eighth of the window behind is far enough.
+        let lazy = u64::from(self.config.window_slots >> 3);
+        if self.learner.unmarked(&self.log) > lazy || self.log.is_heavy() {
+            self.learner.persist_mark(&self.log, outbox!(self, actions));
+        }
+        // A promise shows what memory holds, and leaves out what is durably known chosen: nothing may lie between.
+        self.log.trim(self.learner.durable_first_unchosen());
+    }
+
+    pub(super) fn apply(&mut self, actions: &mut Vec<Action>) {
+        let page = Page { entries: self.config.run_entries_max as u64, bytes: self.config.run_bytes_max };
+        let proposals = &mut self.proposals;
+        let out = outbox!(self, actions);
+        let tag_of = |id| proposals.close_applied(id);
+        self.learner.apply(&self.log, page, tag_of, &mut self.stats, out);
+    }
+
+    /// As leader: binds what was inherited and opens for commands once it is applied.
+    pub(super) fn lead_on(&mut self, actions: &mut Vec<Action>) -> bool {
+        let Proposer::Leading(leading) = &mut self.proposer else { return false };
+        leading.forget_votes(&self.log);
+        if leading.become_ready(self.learner.next_to_apply()) {
+            self.announce(RoleReason::Ready, actions);
+            return true;
+        }
+        let bound = !leading.is_ready() && leading.bind_inherited(&self.log, &self.config, &mut self.stats);
+        if bound {
+            self.flush(actions);
+        }
+        bound
+    }
+
+    pub(super) fn confirm_reads(&mut self, actions: &mut Vec<Action>) {
+        let Proposer::Leading(leading) = &self.proposer else { return };
+        if self.reads.len() == 0 {
+            return;
+        }
+        let (membership, newest) = (self.genesis.membership(), self.reads.round());
+        let echoed = self.election.echoed_round(leading.ballot(), self.header.boot, newest, membership);
+        let slot = self.learner.next_to_apply();
+        while let Some(tag) = self.reads.pop_ready(echoed, slot) {
+            actions.push(Action::ReadReady { tag, slot });
+        }
+    }
+
+    pub(super) fn replicate(&mut self, actions: &mut Vec<Action>) {
+        let Proposer::Leading(leading) = &mut self.proposer else { return };
+        let promised = self.acceptor.promised();
+        leading.pump(&self.log, &self.config, promised, &mut self.stats, outbox!(self, actions));
+    }
+
+    /// Says what is durable now.
+    pub(super) fn testify(&mut self, testimony: Testimony, actions: &mut Vec<Action>) {
+        match testimony {
+            Testimony::Promise { to, asker_boot, ballot, from } => {
+                self.promise(to, asker_boot, ballot, from, actions);
+            }
+            Testimony::Accepted { to, ballot, slots } => {
+                let (first_unchosen, room) = (self.learner.durable_first_unchosen(), self.log.room());
+                let out = outbox!(self, actions);
+                out.send(to, Body::Accepted(Accepted { ballot, slots, first_unchosen, room }));
+            }
+            Testimony::SuccessReply { to } => {
+                let (first_unchosen, room) = (self.learner.durable_first_unchosen(), self.log.room());
+                let out = outbox!(self, actions);
+                out.send(to, Body::SuccessReply(SuccessReply { first_unchosen, room }));
+            }
+            Testimony::OwnPromise { ballot } => self.on_own_promise(ballot, actions),
+            Testimony::OwnVote { ballot, slots } => {
+                if let (Proposer::Leading(leading), Some(voter)) = (&mut self.proposer, self.voter)
+                    && leading.ballot() == ballot
+                {
+                    let chosen = leading.on_votes(voter, slots, self.genesis.membership(), &mut self.log);
+                    self.stats.slots_chosen = self.stats.slots_chosen.saturating_add(chosen);
+                }
+            }
+            Testimony::FirstUnchosen(below) => self.learner.on_durable(below),
+        }
+    }
+
+    pub(super) fn promise(
+        &mut self,
+        to: NodeId,
+        asker_boot: Boot,
+        ballot: Ballot,
+        from: Slot,
+        actions: &mut Vec<Action>,
+    ) {
+        // Raised meanwhile: the asker is refused when it asks again.
+        if self.acceptor.promised() != Some(ballot) {
+            return;
+        }
+        let chunks = promise_chunks(
+            ballot,
+            asker_boot,
+            from,
+            self.learner.durable_first_unchosen(),
+            &self.log,
+            self.config.run_entries_max,
+            self.config.run_bytes_max,
+        );
+        let out = outbox!(self, actions);
+        for chunk in chunks {
+            out.send(to, Body::Promise(chunk));
+        }
+    }
+}
