@@ -235,6 +235,7 @@ impl<F: Files> Wal<F> {
             body_bytes: 0,
             records: 0,
             checksum: 0,
+            sum: 0,
             before: self.before,
         };
         let mut mark = end.encode(self.seed, self.segment.number, self.at).to_vec();
@@ -295,7 +296,7 @@ impl<F: Files> Wal<F> {
         self.torn
     }
 
-    /// Bytes of memory that the index of slots takes: 48 for each 64 KiB of records.
+    /// Bytes of memory that the index of slots takes: 40 for each 64 KiB of log.
     pub fn index_bytes(&self) -> usize {
         self.index.bytes()
     }

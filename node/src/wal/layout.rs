@@ -91,6 +91,15 @@ pub(super) fn fold(group: u32, record: u32) -> u32 {
     crc32c_append(group, &record.to_le_bytes())
 }
 
+/// The sum of the little-endian words of a body, the last one filled up with zeros.
+pub(super) fn sum(body: &[u8]) -> u32 {
+    let (words, rest) = body.as_chunks();
+    let mut last = [0; 4];
+    last[..rest.len()].copy_from_slice(rest);
+    let sum = words.iter().fold(0u32, |sum, word| sum.wrapping_add(u32::from_le_bytes(*word)));
+    sum.wrapping_add(u32::from_le_bytes(last))
+}
+
 /// Rounds up to the next multiple of `align`, a power of two.
 pub(super) fn padded(bytes: u64, align: u32) -> u64 {
     let mask = u64::from(align) - 1;
@@ -209,6 +218,9 @@ pub(super) struct GroupHead {
     pub(super) records: u32,
     /// The fold of their checksums.
     pub(super) checksum: u32,
+    /// The sum of the body's words: a second opinion of another kind, so that garbage which one checksum takes
+    /// for good bytes, or for good bytes but one bit, is still garbage.
+    pub(super) sum: u32,
     /// The seal of the group before.
     pub(super) before: Seal,
 }
@@ -226,6 +238,7 @@ impl GroupHead {
         head[24..28].copy_from_slice(&self.checksum.to_le_bytes());
         head[28..32].copy_from_slice(&self.before.body_bytes.to_le_bytes());
         head[32..36].copy_from_slice(&self.before.checksum.to_le_bytes());
+        head[36..].copy_from_slice(&self.sum.to_le_bytes());
         let checksum = head_checksum(&head, seed, segment, offset);
         head[4..8].copy_from_slice(&checksum.to_le_bytes());
         head
@@ -244,7 +257,7 @@ impl GroupHead {
         if checksum != head_checksum(head, seed, segment, offset) {
             return None;
         }
-        let decoded = GroupHead {
+        Some(GroupHead {
             kind,
             sequence: u64::from_le_bytes(take(&mut rest)?),
             body_bytes: u32::from_le_bytes(take(&mut rest)?),
@@ -254,8 +267,8 @@ impl GroupHead {
                 body_bytes: u32::from_le_bytes(take(&mut rest)?),
                 checksum: u32::from_le_bytes(take(&mut rest)?),
             },
-        };
-        (take(&mut rest) == Some([0; 4])).then_some(decoded)
+            sum: u32::from_le_bytes(take(&mut rest)?),
+        })
     }
 
     pub(super) fn seal(&self) -> Seal {

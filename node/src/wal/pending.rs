@@ -6,7 +6,7 @@ use super::error::WalError;
 use super::index::Span;
 use super::layout::{
     GROUP_CLOSE_BYTES, GROUP_HEAD_BYTES, GroupHead, GroupSeed, HeadKind, LogSeed, RECORD_BYTES_MAX, RECORD_HEAD_BYTES,
-    RecordHead, Seal, fold,
+    RecordHead, Seal, fold, sum,
 };
 use super::record;
 
@@ -97,6 +97,7 @@ impl Group {
             body_bytes: (self.bytes - GROUP_HEAD_BYTES) as u32,
             records: self.records,
             checksum: self.checksum,
+            sum: sum(&self.buffer[GROUP_HEAD_BYTES..self.bytes]),
             before,
         };
         self.buffer[..GROUP_HEAD_BYTES].copy_from_slice(&head.encode(log, segment, at));

@@ -9,7 +9,7 @@ use super::error::{Corruption, Damage, WalError};
 use super::files::Files;
 use super::layout::{
     GROUP_BYTES_MAX, GROUP_HEAD_BYTES, GroupHead, GroupSeed, HeadKind, LogSeed, RECORD_HEAD_BYTES, RecordHead,
-    SEGMENT_HEAD_BYTES, SegmentHead, fold, looks_like_head, padded, segment_name,
+    SEGMENT_HEAD_BYTES, SegmentHead, fold, looks_like_head, padded, segment_name, sum,
 };
 
 /// Bytes asked for in one read: large enough to be sequential for any disk, small enough that a payload which
@@ -245,7 +245,7 @@ pub(super) fn check_body(group: &GroupHead, seed: GroupSeed, body: &[u8]) -> Res
     if body.len() != group.body_bytes as usize {
         return Err((at, Damage::Record));
     }
-    if (records, checksum) != (group.records, group.checksum) {
+    if (records, checksum, sum(body)) != (group.records, group.checksum, group.sum) {
         return Err((0, Damage::Mixed));
     }
     Ok(())

@@ -34,22 +34,29 @@ fn the_head_of_a_segment() {
 fn the_head_of_a_group_and_the_mark_that_ends_a_segment() {
     let seed = Owner::of(&formatted()).seed();
     let before = Seal { body_bytes: 0x55, checksum: 0x6677_8899 };
-    let group =
-        GroupHead { kind: HeadKind::Group, sequence: 7, body_bytes: 0x123, records: 4, checksum: 0xaabb_ccdd, before };
-    let end = GroupHead { kind: HeadKind::End, sequence: 8, body_bytes: 0, records: 0, checksum: 0, before };
+    let group = GroupHead {
+        kind: HeadKind::Group,
+        sequence: 7,
+        body_bytes: 0x123,
+        records: 4,
+        checksum: 0xaabb_ccdd,
+        sum: 0x0102_0304,
+        before,
+    };
+    let end = GroupHead { kind: HeadKind::End, sequence: 8, body_bytes: 0, records: 0, checksum: 0, sum: 0, before };
     let golden = [
         (
             group,
             concat!(
                 "70784752",
-                "0ffe31d0",
+                "62bc1394",
                 "0700000000000000",
                 "23010000",
                 "04000000",
                 "ddccbbaa",
                 "55000000",
                 "99887766",
-                "00000000"
+                "04030201"
             ),
         ),
         (
@@ -121,12 +128,15 @@ fn a_formatted_log() {
     let golden = concat!(
         "5041584f5357414c01000000080000000100000000000000c000000000000000", // the segment's head
         "100f0e0d0c0b0a090807060504030201020000000210000000000000a9cac929",
-        "707847520a1cc7c101000000000000002c00000001000000", // the group's
-        "0ee4864400000000000000000000000",
-        "02414f17201240000",                      // the record's
+        "707847525787efce01000000000000002c00000001000000", // the group's
+        "0ee486440000000000000000496017bf",
+        "2414f17201240000",                       // the record's
         "0102030405060708090a0b0c0d0e0f10028220", // cluster, node, incarnation
-        "03018120000282200003832000",             // three voters
-        "000080200000000000000000000000000000000000000000000000000000000000000000000000000000000000000000",
+        "030181200002822000038320000000",         // three voters, no learner, majority
+        "8020",                                   // alpha
+        "00000000",                               // to the next multiple of 8
+        "00000000000000000000000000000000",       // room for the mark that ends the segment
+        "000000000000000000000000000000000000000000000000",
     );
     assert_eq!(hex(&whole), golden);
 }
