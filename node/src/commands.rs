@@ -217,11 +217,35 @@ pub const COMMANDS: &[Spec] = &[
 
 /// The command of this name, in any case.
 pub fn find(name: &[u8]) -> Option<&'static Spec> {
-    let same_or = |spec: &Spec| {
-        let upper = name.iter().map(u8::to_ascii_uppercase);
-        spec.name.bytes().cmp(upper)
+    /// The names as numbers, in the same order.
+    const NAMES: [u128; COMMANDS.len()] = {
+        let mut names = [0; COMMANDS.len()];
+        let mut place = 0;
+        while place < COMMANDS.len() {
+            names[place] = packed(COMMANDS[place].name.as_bytes());
+            place += 1;
+        }
+        names
     };
-    COMMANDS.get(COMMANDS.binary_search_by(same_or).ok()?)
+    if name.len() > NAME_BYTES_MAX {
+        return None;
+    }
+    let place = NAMES.binary_search(&packed(name)).ok()?;
+    COMMANDS.get(place).filter(|spec| spec.name.len() == name.len()) // a zero byte packs like no byte
+}
+
+/// What a packed name has room for.
+const NAME_BYTES_MAX: usize = size_of::<u128>();
+
+/// A name in upper case as one number, so that looking it up compares numbers; ordered as names are.
+const fn packed(name: &[u8]) -> u128 {
+    let mut number = 0;
+    let mut place = 0;
+    while place < NAME_BYTES_MAX {
+        number = number << 8 | if place < name.len() { name[place].to_ascii_uppercase() as u128 } else { 0 };
+        place += 1;
+    }
+    number
 }
 
 /// The command of this number.
@@ -287,10 +311,13 @@ mod tests {
         for spec in COMMANDS {
             assert_eq!(find(spec.name.to_lowercase().as_bytes()).map(|found| found.number), Some(spec.number));
             assert_eq!(spec_of(spec.number).map(|found| found.name), Some(spec.name));
+            assert!(spec.name.len() <= NAME_BYTES_MAX, "{}", spec.name);
             assert!(spec.syntax.starts_with(spec.name), "{}", spec.name);
             assert!(spec.syntax.is_ascii() || spec.syntax.contains('…'), "{}", spec.name);
         }
-        assert!(find(b"NOSUCH").is_none());
+        for name in [b"NOSUCH".as_slice(), b"", b"GET\0", b"a name that is longer than any", &[0xff; 16]] {
+            assert!(find(name).is_none(), "{}", name.escape_ascii());
+        }
         assert!(spec_of(0).is_none());
     }
 

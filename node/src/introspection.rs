@@ -4,6 +4,11 @@ use std::fmt::Write as _;
 
 use crate::commands::{COMMANDS, Keys, Run, Spec, find};
 use crate::connection::{Turn, subcommand_unknown, wrong_arity};
+use crate::limits::{
+    BULK_BYTES_MAX, COMMAND_ARGS_MAX, COMMAND_BYTES_MAX, INLINE_BYTES_MAX, KEY_BYTES_MAX, LOG_RANGE_BYTES_MAX,
+    LOG_RANGE_SLOTS_MAX, Limits, REPLY_BYTES_MAX, SCAN_KEYS_MAX, SESSION_REPLY_BYTES_MAX, SESSION_WINDOW,
+    VALUE_BYTES_MAX,
+};
 use crate::node::Node;
 use crate::resp::{Writer, integer};
 
@@ -112,7 +117,60 @@ pub fn documentation() -> String {
             let _ = writeln!(text, "| `{syntax}` | {} | {} |", spec.summary, how(spec));
         }
     }
+    text += REPLIES;
+    for (limit, most) in limits() {
+        let _ = writeln!(text, "| {limit} | {most} |");
+    }
     text
+}
+
+const REPLIES: &str = "\n## What replies mean
+
+| reply | what it means | what to do |
+| --- | --- | --- |
+| `-MOVED slot host:port` | this node does not lead; nothing was proposed | send it there; cluster clients do |
+| `-CLUSTERDOWN …` | no leader was found while the request waited; nothing was proposed | send it again |
+| `-INDOUBT …` | it was proposed and may be applied, now or later | read; or send it again, if it was sent with ONCE |
+| `-BUSY …` | a limit, which it names, is reached; nothing was proposed | send less at once |
+| `-STALE …` | the sequence is below the window of its session: it ran or never will | go on with later sequences |
+| `-SESSIONEXPIRED …` | the session was never opened, or was used least recently of too many | open another one |
+| `-ERR Protocol error: …` | the bytes are no request; the connection ends | |
+
+A connection gets its replies in the order of its requests. Its reads see its earlier writes and never its later
+ones. LOG.GET and LOG.RANGE, and commands that change the connection, hold back what is behind them.
+
+LOG.GET shows the value of a LOG.APPEND, any other command as an array of its name and arguments (behind `ONCE`,
+session and sequence, if it had them), and a slot that a leader filled as the array `NOOP`. It answers nothing
+for a slot that is not chosen yet. Commands without a key count as keys of hash slot 0; give cluster clients
+that refuse those a node to send them to.
+
+## Limits
+
+| what | at most |
+| --- | --- |
+";
+
+/// The limits that clients can meet.
+fn limits() -> [(&'static str, String); 15] {
+    let given = Limits::default();
+    let bytes = |bytes: usize| format!("{bytes} bytes");
+    [
+        ("one argument", bytes(BULK_BYTES_MAX)),
+        ("arguments of a command", COMMAND_ARGS_MAX.to_string()),
+        ("a command", bytes(COMMAND_BYTES_MAX)),
+        ("a typed line", bytes(INLINE_BYTES_MAX)),
+        ("a key", bytes(KEY_BYTES_MAX)),
+        ("a value, however it grew", bytes(VALUE_BYTES_MAX)),
+        ("the values of one MGET", bytes(REPLY_BYTES_MAX)),
+        ("slots of one LOG.RANGE", format!("{LOG_RANGE_SLOTS_MAX}, and {LOG_RANGE_BYTES_MAX} bytes")),
+        ("keys of one SCAN", SCAN_KEYS_MAX.to_string()),
+        ("sequences that a session remembers", SESSION_WINDOW.to_string()),
+        ("long replies that a session remembers", bytes(SESSION_REPLY_BYTES_MAX)),
+        ("sessions (`sessions_max`)", given.sessions_max.to_string()),
+        ("connections (`clients_max`)", given.clients_max.to_string()),
+        ("open requests of a connection (`open_requests_max`)", given.open_requests_max.to_string()),
+        ("requests that wait for a leader (`parked_requests_max`)", given.parked_requests_max.to_string()),
+    ]
 }
 
 fn how(spec: &Spec) -> &'static str {

@@ -40,4 +40,4 @@ pub use output::{ClientId, LogReadId, Output};
 pub use reply::{Fault, Reply};
 pub use session::Sessions;
 pub use settings::{Address, NodeError, Settings};
-pub use status::Status;
+pub use status::{Counters, Status};

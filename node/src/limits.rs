@@ -38,7 +38,12 @@ pub const SESSION_REPLY_BYTES_MAX: usize = 1 << 20;
 pub const SESSIONS_REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// Most keys that one SCAN looks at, whatever its COUNT says.
-pub const SCAN_KEYS_MAX: usize = 10_000;
+pub const SCAN_KEYS_MAX: usize = 1_000;
+/// Reply bytes that commands run at the front of connections may make in one turn, over all connections; what
+/// is left waits for the next turn, so that peers and the clock are not kept waiting: some ten milliseconds.
+pub const TURN_WORK: usize = 8 << 20;
+/// A connection keeps its output buffer for the next turn only if it sent no more than this.
+pub const OUTPUT_KEPT_BYTES_MAX: usize = 4 << 10;
 /// Most bytes of a glob pattern: matching costs its length times the key's at worst.
 pub const PATTERN_BYTES_MAX: usize = 1_024;
 /// Most slots that one LOG.RANGE answers.

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::{BufMut, Bytes};
+use bytes::{BufMut, Bytes, BytesMut};
 use paxos_core::{
     Action, Entries, Entry, Event, FenceReason, FetchId, Formatted, Instant, NodeId, ProposeError, ReadError,
     Recovered, Replica, Role, Slot, SlotRange, Tag, wire,
@@ -27,14 +27,14 @@ use crate::commands::{Run, first_key, spec_of};
 use crate::connection::{Connection, Turn};
 use crate::history::{Wanted, shown};
 use crate::input::Input;
-use crate::limits::{LOG_RANGE_BYTES_MAX, LOG_READS_MAX, PAUSE_BYTES};
+use crate::limits::{LOG_RANGE_BYTES_MAX, LOG_READS_MAX, OUTPUT_KEPT_BYTES_MAX, PAUSE_BYTES, TURN_WORK};
 use crate::machine::Machine;
 use crate::output::{ClientId, LogReadId, Output};
 use crate::reply::Reply;
-use crate::request::{Asked, goes_through_log, understand};
+use crate::request::{Asked, goes_through_log, understand, work_of};
 use crate::resp::{Request, Writer};
 use crate::settings::{Address, NodeError, Settings};
-use crate::status::Status;
+use crate::status::{Counters, Status};
 
 /// The outcome of a proposal is unknown. No client retries this by itself.
 const IN_DOUBT: &str =
@@ -77,7 +77,11 @@ pub struct Node {
     log_waiting: VecDeque<u32>,
     last_leader: Option<NodeId>,
     ended: Option<End>,
-    frames_refused: u64,
+    counters: Counters,
+    /// Reply bytes and work that this turn may still make.
+    turn_left: usize,
+    /// Connections that wait for the next turn to have room for them.
+    next_turn: Vec<u32>,
     nowhere: Address,
 }
 
@@ -131,7 +135,9 @@ impl Node {
             log_waiting: VecDeque::new(),
             last_leader: None,
             ended: None,
-            frames_refused: 0,
+            counters: Counters::default(),
+            turn_left: TURN_WORK,
+            next_turn: Vec::new(),
             nowhere: Address::new("", 0),
         })
     }
@@ -166,7 +172,7 @@ impl Node {
 
     /// When to call `handle` with `Input::Tick` at the latest. A moment in the past means now.
     pub fn deadline(&self) -> Option<Instant> {
-        if !self.dirty.is_empty() || !self.active.is_empty() {
+        if !self.dirty.is_empty() || !self.active.is_empty() || !self.next_turn.is_empty() {
             return Some(Instant::default());
         }
         let core = self.replica.deadline().map(|(deadline, _)| deadline);
@@ -271,6 +277,7 @@ impl Node {
                     break false;
                 }
                 Err(error) => {
+                    self.counters.protocol_errors += 1;
                     self.push_error(place, format_args!("ERR {error}"));
                     self.close_when_answered(place, "protocol error");
                 }
@@ -371,6 +378,7 @@ impl Node {
                 let Some(client) = self.clients.at(place) else { return };
                 let sequence = client.push(Open::Proposed { command: command.clone(), deadline });
                 let tag = RequestId { place, sequence }.tag();
+                self.counters.proposals += 1;
                 self.step(Event::Propose { tag, command }, outputs);
             }
             Standing::Serve | Standing::Wait => self.push_parked(place, command, deadline),
@@ -384,6 +392,7 @@ impl Node {
             Standing::Serve => {
                 let Some(client) = self.clients.at(place) else { return };
                 let sequence = client.push(Open::Reading { command, deadline });
+                self.counters.reads += 1;
                 self.step(Event::Read { tag: RequestId { place, sequence }.tag() }, outputs);
             }
             Standing::Wait => self.push_parked(place, command, deadline),
@@ -394,6 +403,7 @@ impl Node {
         let limits = &self.settings.limits;
         let bytes = self.parked_bytes.saturating_add(command.len());
         if self.parked.len() >= limits.parked_requests_max || bytes > limits.parked_bytes_max {
+            self.counters.busy += 1;
             return self.push_error(place, BUSY_PARKED);
         }
         let Some(client) = self.clients.at(place) else { return };
@@ -413,7 +423,10 @@ impl Node {
             let open = match self.standing() {
                 Standing::Wait if deadline > self.now => return,
                 Standing::Serve if in_log && !self.has_room() => return,
-                Standing::Wait => Open::Answered(self.error(CLUSTER_DOWN)),
+                Standing::Wait => {
+                    self.counters.cluster_down += 1;
+                    Open::Answered(self.error(CLUSTER_DOWN))
+                }
                 Standing::Moved(leader) => Open::Answered(self.moved(leader, &command)),
                 Standing::Serve if in_log => Open::Proposed { command: command.clone(), deadline },
                 Standing::Serve => Open::Reading { command: command.clone(), deadline },
@@ -421,8 +434,14 @@ impl Node {
             self.parked.pop_front();
             self.parked_bytes = self.parked_bytes.saturating_sub(command.len());
             let event = match &open {
-                Open::Proposed { .. } => Some(Event::Propose { tag: request.tag(), command }),
-                Open::Reading { .. } => Some(Event::Read { tag: request.tag() }),
+                Open::Proposed { .. } => {
+                    self.counters.proposals += 1;
+                    Some(Event::Propose { tag: request.tag(), command })
+                }
+                Open::Reading { .. } => {
+                    self.counters.reads += 1;
+                    Some(Event::Read { tag: request.tag() })
+                }
                 Open::Parked { .. } | Open::Ready(_) | Open::Fetching(_) | Open::Answered(_) => None,
             };
             self.turn_into(request, open);
@@ -449,7 +468,7 @@ impl Node {
     fn on_frame(&mut self, from: NodeId, frame: &Bytes, outputs: &mut Vec<Output>) {
         match wire::decode(frame) {
             Ok(message) if message.header.from == from => self.step(Event::Message(message), outputs),
-            Ok(_) | Err(_) => self.frames_refused += 1,
+            Ok(_) | Err(_) => self.counters.frames_refused += 1,
         }
     }
 
@@ -467,7 +486,10 @@ impl Node {
                 Action::Persist { ticket, record } => outputs.push(Output::Persist { ticket, record }),
                 Action::Apply { slot, entry, tag } => self.on_apply(slot, &entry, tag, outputs),
                 Action::ProposalRefused { tag, error } => self.on_refused(RequestId::of(tag), error),
-                Action::InDoubt { tag } => self.answer_error(RequestId::of(tag), IN_DOUBT),
+                Action::InDoubt { tag } => {
+                    self.counters.in_doubt += 1;
+                    self.answer_error(RequestId::of(tag), IN_DOUBT);
+                }
                 Action::ReadReady { tag, slot: _ } => self.on_read_ready(RequestId::of(tag)),
                 Action::ReadFailed { tag, error } => self.on_read_failed(RequestId::of(tag), error),
                 Action::FetchLog { id, slots, bytes_max } => {
@@ -492,6 +514,7 @@ impl Node {
             self.machine.apply(slot, entry);
             return;
         };
+        self.counters.proposals_applied += 1;
         self.settle_before(request, outputs);
         let reply = self.machine.apply(slot, entry);
         let Some(client) = self.clients.at(request.place) else { return };
@@ -525,13 +548,17 @@ impl Node {
                     continue;
                 }
                 Some(Open::Ready(command) | Open::Reading { command, .. }) => command.clone(),
-                Some(Open::Parked { command, .. }) if !goes_through_log(command) => command.clone(),
+                Some(Open::Parked { command, .. }) if !goes_through_log(command) => {
+                    self.parked_bytes = self.parked_bytes.saturating_sub(command.len());
+                    command.clone()
+                }
                 Some(Open::Parked { .. } | Open::Proposed { .. } | Open::Fetching(_)) | None => return,
             };
             if client.output.len() >= self.settings.limits.client_output_bytes_max {
                 let mut writer = Writer::new(&mut client.output, client.connection.protocol);
                 writer.error(BUSY_OUTPUT);
                 client.pop();
+                self.counters.busy += 1;
             } else if !self.run(request.place, &command, outputs) {
                 return;
             }
@@ -539,6 +566,7 @@ impl Node {
     }
 
     fn on_refused(&mut self, request: RequestId, error: ProposeError) {
+        self.counters.proposals = self.counters.proposals.saturating_sub(1);
         match error {
             ProposeError::NotLeader { .. }
             | ProposeError::WindowFull
@@ -564,7 +592,10 @@ impl Node {
         }
         match error {
             ReadError::NotLeader { .. } | ReadError::LostLeadership | ReadError::CatchingUp => self.park_again(request),
-            ReadError::TooMany => self.answer_error(request, BUSY_READS),
+            ReadError::TooMany => {
+                self.counters.busy += 1;
+                self.answer_error(request, BUSY_READS);
+            }
             ReadError::Fenced => self.answer_error(request, format_args!("ERR {error}")),
         }
     }
@@ -583,10 +614,15 @@ impl Node {
                     self.mark_dirty(place);
                 }
                 Some(Open::Ready(command)) if !client.stalled && client.output.len() < bytes_max => {
-                    let command = command.clone();
+                    if self.turn_left == 0 {
+                        return self.next_turn.push(place);
+                    }
+                    let (command, before) = (command.clone(), client.output.len());
                     if !self.run(place, &command, outputs) {
                         return;
                     }
+                    let written = self.clients.at(place).map_or(0, |client| client.output.len().saturating_sub(before));
+                    self.turn_left = self.turn_left.saturating_sub(written + work_of(&command));
                 }
                 Some(
                     Open::Ready(_)
@@ -714,6 +750,7 @@ impl Node {
     }
 
     fn moved(&mut self, leader: NodeId, command: &Bytes) -> Bytes {
+        self.counters.moved += 1;
         let slot = first_key(command).map_or(0, hash_slot);
         let Address { host, port } = self.settings.addresses.get(&leader).unwrap_or(&self.nowhere);
         self.chunk.keep(|out| Writer::new(out, Default::default()).error(format_args!("MOVED {slot} {host}:{port}")))
@@ -777,12 +814,19 @@ impl Node {
     /// Replies leave, and connections end that have nothing more to say.
     fn flush(&mut self, outputs: &mut Vec<Output>) {
         let bytes_max = self.settings.limits.client_output_bytes_max;
+        self.turn_left = TURN_WORK;
+        for place in std::mem::take(&mut self.next_turn) {
+            self.activate(place);
+        }
         for place in std::mem::take(&mut self.dirty) {
             let Some(client) = self.clients.at(place) else { continue };
             client.dirty = false;
             let was_full = client.output.len() >= bytes_max;
             if !client.output.is_empty() {
                 let bytes = client.output.split().freeze();
+                if bytes.len() > OUTPUT_KEPT_BYTES_MAX {
+                    client.output = BytesMut::new();
+                }
                 outputs.push(Output::ToClient { client: client.id, bytes });
             }
             if let (Some(reason), true) = (client.closing, client.open.is_empty()) {
@@ -853,7 +897,8 @@ impl Node {
             sessions: self.machine.sessions().len(),
             keys: self.machine.kv().len(),
             queue_bytes: self.parked_bytes,
-            frames_refused: self.frames_refused,
+            frames_refused: self.counters.frames_refused,
+            counters: self.counters,
         }
     }
 

@@ -7,8 +7,33 @@ use paxos_core::{Ballot, NodeId, Role, Slot};
 
 use crate::cluster::name_of;
 use crate::connection::{REDIS_VERSION, Turn, subcommand_unknown, wrong_arity};
+use crate::limits::PATTERN_BYTES_MAX;
 use crate::node::Node;
 use crate::resp::{Writer, integer};
+use crate::strings::glob_matches;
+
+/// What became of requests since the process started. Nothing decides by them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// Commands handed to the core.
+    pub proposals: u64,
+    /// Of these, those answered after they were applied.
+    pub proposals_applied: u64,
+    /// Of these, those whose outcome is unknown (INDOUBT).
+    pub in_doubt: u64,
+    /// Reads handed to the core.
+    pub reads: u64,
+    /// Requests sent on to the leader (MOVED).
+    pub moved: u64,
+    /// Requests given up for want of a leader (CLUSTERDOWN).
+    pub cluster_down: u64,
+    /// Requests refused at a limit (BUSY).
+    pub busy: u64,
+    /// Connections ended for bytes that are no requests.
+    pub protocol_errors: u64,
+    /// Peer frames dropped: malformed, or claiming another sender than their link's.
+    pub frames_refused: u64,
+}
 
 /// A node at one moment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +64,8 @@ pub struct Status {
     pub queue_bytes: usize,
     /// Peer frames dropped: malformed, or claiming another sender than their link's.
     pub frames_refused: u64,
+    /// What became of requests.
+    pub counters: Counters,
 }
 
 /// `PAXOS STATUS | MEMBERS | DIGEST [slot]`
@@ -109,6 +136,13 @@ fn write_status(node: &Node, writer: &mut Writer<'_>) {
         ("keys", status.keys as u64),
         ("queue_bytes", status.queue_bytes as u64),
         ("frames_refused", status.frames_refused),
+        ("proposals", status.counters.proposals),
+        ("in_doubt", status.counters.in_doubt),
+        ("reads", status.counters.reads),
+        ("moved", status.counters.moved),
+        ("cluster_down", status.counters.cluster_down),
+        ("busy", status.counters.busy),
+        ("protocol_errors", status.counters.protocol_errors),
     ];
     writer.map(texts.len() + numbers.len());
     for (field, text) in texts {
@@ -154,7 +188,10 @@ pub(crate) fn config(_: &Node, turn: &mut Turn<'_>) {
     if args.len() == 0 {
         return wrong_arity(writer, "config|get");
     }
-    let asked = |name: &str| args.clone().any(|asked| asked.eq_ignore_ascii_case(name.as_bytes()));
+    let fits = |asked: &[u8]| asked.len() <= PATTERN_BYTES_MAX;
+    let asked = |name: &str| {
+        args.clone().any(|asked| fits(asked) && glob_matches(&asked.to_ascii_lowercase(), name.as_bytes()))
+    };
     let found = KNOWN.iter().filter(|(name, _)| asked(name));
     writer.map(found.clone().count());
     for (name, value) in found {

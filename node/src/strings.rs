@@ -307,7 +307,7 @@ pub(crate) fn log_append(_: &mut Kv, slot: Slot, _: Args<'_>) -> Written {
 /// Whether a name matches a glob pattern: `*`, `?`, `[abc]`, `[a-z]`, `[^a]`, and `\` before any of them.
 ///
 /// Only the last `*` is ever gone back to, so the work is at most one length times the other.
-fn glob_matches(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn glob_matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star = None;
     while n < name.len() || p < pattern.len() {

@@ -155,3 +155,24 @@ fn reads_of_the_log_wait_for_each_other_beyond_their_limit() {
         assert_eq!(world.replies(*client), ["\"one\"", "PONG"]);
     }
 }
+
+#[test]
+fn a_turn_does_a_bounded_part_of_what_connections_ask() {
+    let mut world = World::new(1, |_| {});
+    world.elect();
+    let clients: Vec<_> = (0..100).map(|_| world.connect(1)).collect();
+    for client in &clients {
+        assert_eq!(world.ask(*client, "READONLY"), "OK");
+    }
+    for client in &clients {
+        world.send(*client, "SCAN 0\r\n".repeat(5) + "PING\r\n");
+    }
+    world.input(1, Input::Tick);
+    let answered = |world: &World| world.received.values().filter(|received| !received.is_empty()).count();
+    assert!((1..50).contains(&answered(&world)), "{} connections were answered in one turn", answered(&world));
+    assert!(world.node(1).deadline().is_some_and(|deadline| deadline <= world.now), "there is more to do");
+    world.settle();
+    for client in &clients {
+        assert_eq!(world.replies(*client).len(), 6);
+    }
+}

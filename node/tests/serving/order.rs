@@ -156,7 +156,7 @@ fn said(twin: &mut Twin, pick: u8, key: u8) -> (String, String) {
             (line, answer)
         }
         5 => (format!("ECHO {pick}"), format!("\"{pick}\"")),
-        6 => (format!("LOG.LEN"), format!(":{}", twin.log.len())),
+        6 => ("LOG.LEN".to_owned(), format!(":{}", twin.log.len())),
         _ => {
             let slot = usize::from(pick) % 20 + 1;
             (format!("LOG.GET {slot}"), twin.log.get(slot - 1).cloned().unwrap_or("nil".to_owned()))
