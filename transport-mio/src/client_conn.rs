@@ -93,6 +93,8 @@ pub(crate) struct Clients {
     serial: u64,
     count: usize,
     read: ReadBuffer,
+    /// Nobody is read from for now.
+    frozen: bool,
     /// Clients with something to read or write in this turn.
     unread: Vec<Key>,
     dirty: Vec<Key>,
@@ -115,6 +117,7 @@ impl Clients {
             serial: 0,
             count: 0,
             read: ReadBuffer::default(),
+            frozen: false,
             unread: Vec::new(),
             dirty: Vec::new(),
             sweep: Instant::from_us(0),
@@ -205,11 +208,19 @@ impl Clients {
 
     /// Whether some client may have bytes that no event will announce.
     pub(crate) fn has_unread(&self) -> bool {
-        !self.unread.is_empty()
+        !self.frozen && !self.unread.is_empty()
+    }
+
+    /// Whether to leave what clients send in their sockets.
+    pub(crate) fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen;
     }
 
     /// Reads from whoever has bytes, a turn's worth each.
     pub(crate) fn read_all(&mut self, registry: &Registry, now: Instant, events: &mut Vec<ClientEvent>) {
+        if self.frozen {
+            return;
+        }
         let mut keys = std::mem::take(&mut self.unread);
         keys.retain(|&key| self.read_one(registry, now, key, events));
         keys.append(&mut self.unread);

@@ -25,7 +25,7 @@ use crate::rate_limit::RateLimit;
 use crate::resolver::Resolver;
 use crate::server::Stopper;
 use crate::stop::Stop;
-use crate::stopping::{Step, Stopping};
+use crate::stopping::{Situation, Step, Stopping};
 use crate::token::Source;
 
 /// Events taken from the system at once; more wait for the next turn.
@@ -318,15 +318,23 @@ impl EventLoop {
                 info!(clients = self.clients.count(), "asked to stop: no new connections, finishing what is open");
                 self.client_listener = None;
                 *stopping = Some(Stopping::begin(self.clock.now()));
+                // What a leader reads now could only end in doubt. A follower goes on at the first step.
+                self.clients.freeze(true);
             }
             (2.., _) => return Err(Stop::SecondSignal),
         }
         let now = self.clock.now();
         let successor = self.links.open_peers().next();
-        let leads = matches!(self.node.status().role, Role::Leading { .. }) && successor.is_some();
-        let quiet = self.clients.count() == 0;
+        let replica = self.node.replica();
+        let leads = matches!(replica.role(), Role::Leading { .. });
+        let situation = Situation {
+            leads,
+            successor: successor.is_some(),
+            undecided: replica.propose_room() < replica.config().window_slots as usize,
+            clients: self.clients.count() > 0,
+        };
         let Some(stopping) = &mut self.stopping else { return Ok(false) };
-        match stopping.step(now, leads, quiet) {
+        match stopping.step(now, situation) {
             Step::Wait => return Ok(false),
             Step::HandOver => {
                 if let Some(to) = successor {
@@ -334,7 +342,11 @@ impl EventLoop {
                     self.node.handle(now, Input::HandOver { to }, &mut self.turn.outputs);
                 }
             }
-            Step::AnswerAll => self.node.handle(now, Input::Stop, &mut self.turn.outputs),
+            Step::Redirect => self.clients.freeze(false),
+            Step::AnswerAll => {
+                self.clients.freeze(false);
+                self.node.handle(now, Input::Stop, &mut self.turn.outputs);
+            }
             Step::Leave => return Ok(true),
         }
         self.carry_out();

@@ -28,6 +28,8 @@ const REDIAL_US_MAX: u64 = 500_000;
 const REFUSED_US: u64 = 2_000_000;
 /// A dial or a greeting that takes longer is given up.
 const GREETING_US: u64 = 3_000_000;
+/// Between lines that say that a peer still cannot be reached.
+const UNREACHABLE_US: u64 = 60_000_000;
 /// How long the other side has to read a refusal.
 const CLOSING_US: u64 = 1_000_000;
 /// Most links that are not open yet; the oldest makes room. Members' own links pass through in microseconds.
@@ -41,6 +43,8 @@ struct Peer {
     contact: Contact,
     /// The newest boot it was seen with.
     boot: Option<Boot>,
+    /// When it was last said in the log that it cannot be reached; `None` since there was a link.
+    unreachable: Option<Instant>,
     /// Frames that were dropped since the last line about it, because its queue was full.
     frames_dropped: u64,
 }
@@ -91,7 +95,7 @@ impl Links {
                 true => Contact::Resting { until: start, pause_us: REDIAL_US },
                 false => Contact::Awaited,
             };
-            Peer { node, address, contact, boot: None, frames_dropped: 0 }
+            Peer { node, address, contact, boot: None, unreachable: None, frames_dropped: 0 }
         });
         Links {
             peers: peers.collect(),
@@ -235,6 +239,7 @@ impl Links {
         let idle_us = self.idle_us;
         let Some(peer) = self.peer(hello.from) else { return Ok(()) };
         peer.boot = Some(hello.boot);
+        peer.unreachable = None;
         let before = std::mem::replace(&mut peer.contact, Contact::Open(key));
         if let Contact::Open(old) = before {
             self.remove(registry, old);
@@ -321,9 +326,7 @@ impl Links {
             }
             (Stage::Closing, _) => debug!(%address, "refused link closed"),
             (Stage::Connecting | Stage::Greeting | Stage::Judging, Side::Dialled(peer)) => {
-                if let Some(suppressed) = self.failures.line(now) {
-                    info!(peer = peer.0, %address, %reason, suppressed, "cannot reach peer yet");
-                }
+                self.report_unreachable(now, peer, reason);
                 self.rest(now, peer, key, None);
             }
             (Stage::Connecting | Stage::Greeting | Stage::Judging, Side::Accepted) => {
@@ -331,6 +334,15 @@ impl Links {
                     warn!(%address, %reason, suppressed, "refused a peer: no valid hello");
                 }
             }
+        }
+    }
+
+    /// A line when a peer is missed for the first time, and now and then while that lasts.
+    fn report_unreachable(&mut self, now: Instant, node: NodeId, reason: &dyn std::fmt::Display) {
+        let Some(peer) = self.peer(node) else { return };
+        if peer.unreachable.is_none_or(|reported| now.since_us(reported) >= UNREACHABLE_US) {
+            peer.unreachable = Some(now);
+            info!(peer = node.0, address = peer.address, %reason, "cannot reach peer; dialling on");
         }
     }
 
@@ -456,9 +468,7 @@ impl Links {
     }
 
     fn dial_failed(&mut self, now: Instant, node: NodeId, error: &dyn std::fmt::Display) {
-        if let Some(suppressed) = self.failures.line(now) {
-            info!(peer = node.0, %error, suppressed, "cannot dial peer yet");
-        }
+        self.report_unreachable(now, node, error);
         if let Some(peer) = self.peer(node) {
             peer.contact = Contact::Resting { until: now.plus_us(REDIAL_US_MAX), pause_us: REDIAL_US_MAX };
         }
