@@ -259,7 +259,7 @@ impl Election {
             ElectionPolicy::Stable => true,
             ElectionPolicy::HighestId => leader > self.me,
         });
-        if self.my_voter.is_none() || bound {
+        if self.my_voter.is_none() || bound || !can_vote {
             return false;
         }
         let contact = self.contact(now, can_vote);

@@ -116,9 +116,11 @@ impl Replica {
                     self.config.election == ElectionPolicy::HighestId && self.election.higher_id_alive(self.now);
                 let patience_us = self.config.election_timeout_us.saturating_mul(2);
                 let untaught = leading.is_untaught(self.log.first_unchosen(), self.now, patience_us);
+                // Its disk hangs, and so it can propose nothing more: a peer whose disk answers should lead.
+                let hangs = !can_vote && self.log.is_backed_up();
                 if better {
                     self.step_down(RoleReason::HeardLeader, actions);
-                } else if !membership.is_phase2_quorum(contact) {
+                } else if hangs || !membership.is_phase2_quorum(contact) {
                     self.step_down(RoleReason::LostContact, actions);
                 } else if yields {
                     self.step_down(RoleReason::HigherId, actions);

@@ -182,6 +182,27 @@ fn rule_12_a_leader_waits_for_its_own_disk_before_memory_runs_out() {
     assert_eq!(lone.replica.propose_room(), 8);
 }
 
+/// With a disk that hangs it would refuse every proposal from now on, and its peers would go on following it.
+#[test]
+fn rule_14_a_leader_whose_disk_hangs_leaves_and_stays_away_until_it_answers() {
+    let mut lone = Lone::with(1, 3, Config { window_slots: 1, ..Config::default() });
+    let own = lone.lead();
+    for tag in 1..=5 {
+        lone.propose(tag, "x");
+        lone.wait(0);
+        lone.accepted(2, own, tag, 1);
+        lone.accepted(3, own, tag, 1);
+    }
+    assert_eq!((lone.replica.role(), lone.replica.propose_room()), (Role::Leading { ready: true }, 0));
+    for _ in 0..200 {
+        lone.keep_contact(&[2, 3]);
+        lone.wait(10_000);
+    }
+    assert_eq!((lone.replica.role(), lone.replica.promised()), (Role::Following, Some(own)));
+    lone.sync();
+    lone.campaign(&[2, 3]);
+}
+
 /// A driver that ticks exactly when it was asked to must get on.
 #[test]
 fn a_tick_at_the_deadline_moves_the_deadline() {
