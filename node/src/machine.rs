@@ -141,3 +141,93 @@ impl Machine {
         &self.sessions
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use paxos_core::{CommandId, Incarnation, NodeId};
+
+    use super::*;
+    use crate::command::{Chunk, Once, SessionId};
+    use crate::commands::find;
+
+    fn entry(once: Option<Once>, line: &str) -> Entry {
+        let mut words = line.split(' ').map(str::as_bytes);
+        let number = words.next().and_then(find).map_or(0, |spec| spec.number);
+        let args: Vec<&[u8]> = words.collect();
+        let id = CommandId { node: NodeId(1), incarnation: Incarnation(1), boot: 1, sequence: 1 };
+        Entry::Command { id, bytes: Chunk::default().encode(once, number, args.iter().copied()) }
+    }
+
+    fn applied(entries: &[Entry]) -> (Machine, Vec<Reply<'static>>) {
+        let mut machine = Machine::new(4, 7);
+        let replies = entries.iter().map(|entry| machine.apply(machine.next(), entry)).collect();
+        (machine, replies)
+    }
+
+    #[test]
+    fn the_same_slots_make_the_same_state_and_replies() {
+        let history = [entry(None, "SET a 1"), Entry::Noop, entry(None, "INCR a"), entry(None, "LOG.BARRIER")];
+        let (one, replies) = applied(&history);
+        assert_eq!(replies[2], Reply::Integer(2));
+        assert_eq!(
+            replies[3],
+            Reply::array([Reply::Integer(4), Reply::array([Reply::borrowed(b"INCR"), Reply::borrowed(b"a")])])
+        );
+        let (two, _) = applied(&history);
+        assert_eq!(one.digest(), two.digest());
+        assert_eq!((one.applied(), one.commands()), (4, 3));
+        let (other, _) = applied(&[entry(None, "SET a 1"), Entry::Noop, entry(None, "INCR a")]);
+        assert_eq!(Some(other.digest()), one.digest_at(Slot::FIRST.plus(2)));
+        assert_ne!(other.digest(), one.digest());
+        assert_ne!(Machine::new(4, 7).digest(), Machine::new(5, 7).digest(), "how many sessions is part of the state");
+    }
+
+    #[test]
+    fn a_session_runs_a_sequence_once_and_another_as_told() {
+        let once = |session, sequence| Some(Once { session: SessionId(session), sequence });
+        let (_, replies) = applied(&[
+            entry(None, "ONCE NEW"),
+            entry(once(1, 0), "INCR a"),
+            entry(once(1, 0), "INCR a"),
+            entry(once(1, 1), "GET a"),
+            entry(once(9, 0), "INCR a"),
+            entry(once(1, 2), "LOG.LEN"),
+        ]);
+        let expected = [
+            Reply::Integer(1),
+            Reply::Integer(1),
+            Reply::Integer(1),
+            Reply::borrowed(b"1"),
+            Reply::Error(Fault::SessionExpired),
+            Reply::Integer(5),
+        ];
+        assert_eq!(replies, expected);
+    }
+
+    #[test]
+    fn what_this_version_cannot_run_changes_nothing_and_is_the_same_everywhere() {
+        let id = CommandId { node: NodeId(1), incarnation: Incarnation(1), boot: 1, sequence: 1 };
+        let unreadable: [&'static [u8]; 4] = [b"", b"\x09", b"\x01\xfe\x00", b"\x01\x64\x00"];
+        for bytes in unreadable {
+            let (machine, replies) = applied(&[Entry::Command { id, bytes: Bytes::from_static(bytes) }]);
+            assert_eq!(replies, [Reply::Error(Fault::Unreadable)]);
+            assert!(machine.kv().is_empty());
+            assert_eq!(machine.applied(), 1);
+        }
+    }
+
+    #[test]
+    fn digests_are_kept_for_the_last_slots_only() {
+        let mut machine = Machine::new(4, 7);
+        let mut all = Vec::new();
+        for _ in 0..DIGESTS_KEPT + 10 {
+            machine.apply(machine.next(), &Entry::Noop);
+            all.push(machine.digest());
+        }
+        assert_eq!(machine.digest_at(Slot::FIRST.plus(9)), None);
+        for slot in [11, 12, DIGESTS_KEPT + 10] {
+            assert_eq!(machine.digest_at(Slot::FIRST.plus(slot as u64 - 1)), Some(all[slot - 1]));
+        }
+        assert_eq!(machine.digest_at(machine.next()), None);
+    }
+}

@@ -1,5 +1,6 @@
 //! Conversations of clients with nodes, over the whole data path of the server.
 
+mod anything;
 mod bounds;
 mod conversations;
 mod leaders;
