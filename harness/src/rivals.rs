@@ -1,9 +1,8 @@
 //! Three replicas of one library in one thread, without sockets and disks: what the consensus itself costs.
 //!
 //! Every library gets the same rounds: so many proposals at the leader together, then messages are carried, as
-//! values, until all are chosen and nothing is in flight. Ours hands every chosen entry out on all three
-//! replicas; the rivals (feature `rivals`) get the settings they are fastest with, and omnipaxos is not
-//! even asked to read the chosen entries back.
+//! values, until all are chosen and nothing is in flight, and all three replicas take every chosen entry out as
+//! their application would. The rivals (feature `rivals`) get the settings they are fastest with.
 
 mod ours;
 
