@@ -99,7 +99,9 @@ fn run() -> Result<(), i32> {
                     Action::Persist { ticket, .. } => {
                         replica.handle(now, Event::Persisted(ticket.redeem()), &mut actions);
                     }
-                    Action::Apply { tag: Some(Tag(1)), entry: Entry::Command { bytes, .. }, .. } if bytes == "hello" => {
+                    Action::Apply { tag: Some(Tag(1)), entry: Entry::Command { bytes, .. }, .. }
+                        if bytes == "hello" =>
+                    {
                         return Ok(());
                     }
                     _ => {}

@@ -130,3 +130,14 @@ fn the_message_table_is_complete_and_true() {
 fn architecture_fits_in_200_lines() {
     assert!(read("ARCHITECTURE.md").lines().count() <= 200);
 }
+#[test]
+fn files_that_documents_name_exist() {
+    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = read(document);
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        for link in links.filter(|link| !link.contains("://") && !link.starts_with('#')) {
+            let path = link.split('#').next().unwrap_or(link);
+            assert!(root().join(path).exists(), "{document} names {path}, which is not there");
+        }
+    }
+}
