@@ -4,7 +4,8 @@
 //! A session has a window of sequences. A repeated one in it gets its stored reply; an unseen one in or above
 //! it runs, so pipelines and reconnects may reorder; one below it is stale: it ran or never will.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use paxos_core::Slot;
 
@@ -24,9 +25,11 @@ struct ReplyBounds {
 pub struct Sessions {
     sessions_max: usize,
     bounds: ReplyBounds,
-    open: BTreeMap<SessionId, Session>,
-    /// The same sessions by the slot that used them last: no slot uses two.
-    by_use: BTreeMap<Slot, SessionId>,
+    /// Never iterated, so its order decides nothing.
+    open: HashMap<SessionId, Session, BuildHasherDefault<DefaultHasher>>,
+    /// Which slot used which session, the oldest use first. Only the last use of a session counts; the others
+    /// are dropped when they come to the front, and all at once when they are most of the queue.
+    uses: VecDeque<(Slot, SessionId)>,
     reply_bytes: usize,
 }
 
@@ -58,8 +61,8 @@ impl Sessions {
                 session_bytes_max: SESSION_REPLY_BYTES_MAX,
                 sessions_bytes_max: SESSIONS_REPLY_BYTES_MAX,
             },
-            open: BTreeMap::new(),
-            by_use: BTreeMap::new(),
+            open: HashMap::default(),
+            uses: VecDeque::new(),
             reply_bytes: 0,
         }
     }
@@ -76,12 +79,10 @@ impl Sessions {
 
     /// Opens the session named after this slot.
     pub fn open(&mut self, slot: Slot) -> SessionId {
-        while self.open.len() >= self.sessions_max {
-            self.evict();
-        }
+        while self.open.len() >= self.sessions_max && self.evict() {}
         let id = SessionId(slot.get());
         self.open.insert(id, Session { used: slot, floor: 0, replies: VecDeque::new(), reply_bytes: 0 });
-        self.by_use.insert(slot, id);
+        self.used(slot, id);
         id
     }
 
@@ -90,17 +91,10 @@ impl Sessions {
         let Some(session) = self.open.get_mut(&once.session) else {
             return Verdict::Answer(Reply::Error(Fault::SessionExpired));
         };
-        self.by_use.remove(&session.used);
-        self.by_use.insert(slot, once.session);
         session.used = slot;
-        let Some(offset) = once.sequence.checked_sub(session.floor) else {
-            return Verdict::Answer(Reply::Error(Fault::Stale));
-        };
-        let place = usize::try_from(offset).ok().and_then(|offset| session.replies.get(offset));
-        match place {
-            Some(Some(reply)) => Verdict::Answer(reply.clone()),
-            Some(None) | None => Verdict::Run,
-        }
+        let verdict = session.verdict(once.sequence);
+        self.used(slot, once.session);
+        verdict
     }
 
     /// Remembers what a request answered that was to run.
@@ -109,20 +103,47 @@ impl Sessions {
         let before = session.reply_bytes;
         session.remember(once.sequence, reply, self.bounds.session_bytes_max);
         self.reply_bytes = self.reply_bytes.saturating_sub(before).saturating_add(session.reply_bytes);
-        while self.reply_bytes > self.bounds.sessions_bytes_max && self.open.len() > 1 {
-            self.evict(); // never this session: it was used last
+        // Never this session: it was used last.
+        while self.reply_bytes > self.bounds.sessions_bytes_max && self.open.len() > 1 && self.evict() {}
+    }
+
+    fn used(&mut self, slot: Slot, id: SessionId) {
+        self.uses.push_back((slot, id));
+        if self.uses.len() > self.open.len().saturating_mul(2).max(USES_MIN) {
+            let open = &self.open;
+            self.uses.retain(|(slot, id)| open.get(id).is_some_and(|session| session.used == *slot));
         }
     }
 
-    fn evict(&mut self) {
-        let Some((_, id)) = self.by_use.pop_first() else { return };
-        if let Some(session) = self.open.remove(&id) {
-            self.reply_bytes = self.reply_bytes.saturating_sub(session.reply_bytes);
+    /// Drops the session whose last use is the oldest; false if there is none.
+    fn evict(&mut self) -> bool {
+        while let Some((slot, id)) = self.uses.pop_front() {
+            if self.open.get(&id).is_none_or(|session| session.used != slot) {
+                continue; // it was used again later
+            }
+            if let Some(session) = self.open.remove(&id) {
+                self.reply_bytes = self.reply_bytes.saturating_sub(session.reply_bytes);
+            }
+            return true;
         }
+        false
     }
 }
 
+/// The queue of uses is not tidied below this length.
+const USES_MIN: usize = 64;
+
 impl Session {
+    fn verdict(&self, sequence: u64) -> Verdict {
+        let Some(offset) = sequence.checked_sub(self.floor) else {
+            return Verdict::Answer(Reply::Error(Fault::Stale));
+        };
+        match usize::try_from(offset).ok().and_then(|offset| self.replies.get(offset)) {
+            Some(Some(reply)) => Verdict::Answer(reply.clone()),
+            Some(None) | None => Verdict::Run,
+        }
+    }
+
     fn remember(&mut self, sequence: u64, reply: &Reply<'static>, bytes_max: usize) {
         let Some(offset) = sequence.checked_sub(self.floor) else { return };
         for _ in 0..(offset.saturating_add(1).saturating_sub(SESSION_WINDOW)).min(self.replies.len() as u64) {
