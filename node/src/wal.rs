@@ -252,9 +252,21 @@ impl<F: Files> Wal<F> {
 }
 
 impl<F: Files> Wal<F> {
-    /// Whether the segment is half full and no next one is prepared: time for `preparation` or `prepare_next`.
+    /// Whether the segment is a quarter full and no next one is prepared: time for `preparation` or `prepare_next`.
+    /// Not later, since the next one may be twice as long, and a log of large entries fills this one in no time.
     pub fn wants_next(&self) -> bool {
-        self.prepared.is_none() && self.at > self.segment.bytes / 2
+        self.prepared.is_none() && self.at > self.segment.bytes / 4
+    }
+
+    /// How much of the segment is used, in thousandths: what paces a preparation.
+    pub fn used_permille(&self) -> u64 {
+        self.at.saturating_mul(1_000) / self.segment.bytes.max(1)
+    }
+
+    /// Whether the next `sync` finds its place, in this segment or in a prepared one. If not, it makes a segment
+    /// first, which takes long: a preparation that is under way is better awaited and adopted.
+    pub fn has_room(&self) -> bool {
+        self.prepared.is_some() || segment::fits(&self.segment, self.at, self.pending.bytes() as u64)
     }
 
     /// Makes the next segment ahead of its use, here and now, so that no later sync has to wait for it.

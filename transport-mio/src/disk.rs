@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use node::wal::{Files, Preparation, Prepared, Wal, WalError};
 use paxos_core::{Entries, OutOfOrder, Receipt, Record, Slot, SlotRange, Ticket};
 use tracing::{error, warn};
 
+use crate::files::Pace;
 use crate::stop::Stop;
 
 /// One sync covers at most about this much, so that receipts of a large backlog come in steps.
@@ -74,12 +74,12 @@ struct Shared {
     done: Mutex<Vec<Done>>,
     wake: Box<dyn Fn() + Send + Sync>,
     prepare: Box<Prepare>,
-    /// Set when the log is to be left: nobody waits for a segment that will not be used.
-    abandon: Arc<AtomicBool>,
+    /// Of the segment that is being made.
+    pace: Arc<Pace>,
 }
 
-/// Makes a segment ahead of its use, unless told meanwhile to give it up.
-type Prepare = dyn Fn(Preparation, &Arc<AtomicBool>) -> Result<Prepared, WalError> + Send + Sync;
+/// Makes a segment ahead of its use, at this pace.
+type Prepare = dyn Fn(Preparation, &Arc<Pace>) -> Result<Prepared, WalError> + Send + Sync;
 
 /// A mutex is poisoned only by a panic of its other user; the queue in it is whole all the same.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -118,7 +118,7 @@ impl Disk {
     pub(crate) fn start<F: Files + Send + 'static>(
         log: Wal<F>,
         wake: impl Fn() + Send + Sync + 'static,
-        prepare: impl Fn(Preparation, &Arc<AtomicBool>) -> Result<Prepared, WalError> + Send + Sync + 'static,
+        prepare: impl Fn(Preparation, &Arc<Pace>) -> Result<Prepared, WalError> + Send + Sync + 'static,
     ) -> io::Result<Disk> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
@@ -126,7 +126,7 @@ impl Disk {
             done: Mutex::default(),
             wake: Box::new(wake),
             prepare: Box::new(prepare),
-            abandon: Arc::default(),
+            pace: Arc::default(),
         });
         let worker = Worker {
             log,
@@ -134,6 +134,7 @@ impl Disk {
             answers: Vec::new(),
             unsealed: true,
             preparing: None,
+            prepare_from_permille: 0,
             prepare_after: Instant::now(),
         };
         let thread = std::thread::Builder::new().name("disk".into()).spawn(move || worker.run())?;
@@ -168,7 +169,7 @@ impl Disk {
     }
 
     fn end(&mut self) -> Result<(), WalError> {
-        self.shared.abandon.store(true, Ordering::Relaxed);
+        self.shared.pace.abandon();
         let mut queue = lock(&self.shared.queue);
         queue.stopping = true;
         self.shared.notify(queue);
@@ -196,6 +197,8 @@ struct Worker<F: Files> {
     unsealed: bool,
     /// The thread that makes the next segment.
     preparing: Option<JoinHandle<()>>,
+    /// How full this segment was when the next one was begun.
+    prepare_from_permille: u64,
     /// After a failure, not before this.
     prepare_after: Instant,
 }
@@ -208,6 +211,20 @@ impl Drop for Watch {
         if std::thread::panicking() {
             self.0.answer(&mut vec![Done::Failed(WalError::Failed)]);
         }
+    }
+}
+
+/// Hands the result of a preparation to the disk thread when the thread that made it ends, however it ends.
+struct Handing {
+    shared: Arc<Shared>,
+    prepared: Option<Result<Prepared, WalError>>,
+}
+
+impl Drop for Handing {
+    fn drop(&mut self) {
+        let mut queue = lock(&self.shared.queue);
+        queue.prepared = self.prepared.take();
+        self.shared.notify(queue);
     }
 }
 
@@ -301,7 +318,11 @@ impl<F: Files> Worker<F> {
         if let Some(request) = read {
             self.read(request);
         }
-        if self.preparing.is_none() && self.log.wants_next() && Instant::now() >= self.prepare_after {
+        if self.preparing.is_some() {
+            // The next segment should be there when this one is nine tenths full.
+            let (from, used) = (self.prepare_from_permille, self.log.used_permille());
+            self.shared.pace.due(used.saturating_sub(from) * 1_000 / 900u64.saturating_sub(from).max(1));
+        } else if self.log.wants_next() && Instant::now() >= self.prepare_after {
             self.prepare();
         }
         Ok(())
@@ -311,6 +332,9 @@ impl<F: Files> Worker<F> {
     fn persist(&mut self, group: &mut Vec<Ticket>) -> Result<(), WalError> {
         let bytes = self.log.pending_bytes();
         let start = Instant::now();
+        if !self.log.has_room() {
+            self.await_prepared();
+        }
         self.unsealed = true;
         self.log.sync()?;
         let elapsed = start.elapsed();
@@ -337,16 +361,36 @@ impl<F: Files> Worker<F> {
     fn prepare(&mut self) {
         let preparation = self.log.preparation();
         let shared = Arc::clone(&self.shared);
+        self.prepare_from_permille = self.log.used_permille();
+        shared.pace.due(0);
         let make = move || {
-            let prepared = (shared.prepare)(preparation, &shared.abandon);
-            let mut queue = lock(&shared.queue);
-            queue.prepared = Some(prepared);
-            shared.notify(queue);
+            // Whatever happens, the log hears of it: it may be waiting.
+            let mut result = Handing { shared: Arc::clone(&shared), prepared: Some(Err(WalError::Failed)) };
+            result.prepared = Some((shared.prepare)(preparation, &shared.pace));
         };
         match std::thread::Builder::new().name("segment".into()).spawn(make) {
             Ok(thread) => self.preparing = Some(thread),
             Err(error) => self.not_prepared(&error),
         }
+    }
+
+    /// Waits for the segment that is being made: the sync that comes now would have to make one itself.
+    fn await_prepared(&mut self) {
+        if self.preparing.is_none() {
+            return;
+        }
+        self.shared.pace.due(1_000);
+        let mut queue = lock(&self.shared.queue);
+        let prepared = loop {
+            if let Some(prepared) = queue.prepared.take() {
+                break prepared;
+            }
+            queue.waiting = true;
+            queue = self.shared.queued.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.waiting = false;
+        };
+        drop(queue);
+        self.adopt(prepared);
     }
 
     fn adopt(&mut self, prepared: Result<Prepared, WalError>) {
@@ -475,7 +519,7 @@ mod tests {
                 let _ = wake.send(());
             };
             let ahead = files.clone();
-            let prepare = move |preparation: Preparation, _: &Arc<AtomicBool>| preparation.run(&mut ahead.clone());
+            let prepare = move |preparation: Preparation, _: &Arc<Pace>| preparation.run(&mut ahead.clone());
             let disk = Disk::start(log, wake, prepare).expect("a thread");
             let replica = Replica::new(Config::default(), recovered, paxos_core::Instant::from_us(0), 1);
             Bench { files, disk, replica: replica.expect("valid"), woken, now_us: 0 }

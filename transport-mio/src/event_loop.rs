@@ -205,8 +205,8 @@ impl EventLoop {
         self.accept_peers(now);
         self.accept_clients(now);
         let registry = self.poll.registry();
-        for (node, address) in self.resolver.take() {
-            self.links.resolved(registry, now, node, address);
+        for (node, addresses) in self.resolver.take() {
+            self.links.resolved(registry, now, node, addresses);
         }
         self.links.on_time(registry, now);
         self.clients.on_time(registry, now, &mut self.turn.client_events);

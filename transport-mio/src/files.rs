@@ -6,7 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use node::wal::Files;
 
@@ -17,6 +18,39 @@ const OPEN_MAX: usize = 8;
 /// waiting behind it.
 const ZERO_BYTES: usize = 1 << 20;
 
+/// How fast a file is made in the background, beside a log that syncs: as slowly as the one who wants it can
+/// afford, so that its writes get between those of the log as little as possible.
+#[derive(Debug, Default)]
+pub struct Pace {
+    due_permille: AtomicU64,
+    abandon: AtomicBool,
+}
+
+/// The rest between two pieces while the work is ahead of what is due.
+const REST: Duration = Duration::from_millis(20);
+
+impl Pace {
+    /// So much of the file, in thousandths, should be there by now.
+    pub fn due(&self, permille: u64) {
+        self.due_permille.store(permille, Ordering::Relaxed);
+    }
+
+    /// Nobody wants what is being made, ever again.
+    pub fn abandon(&self) {
+        self.abandon.store(true, Ordering::Relaxed);
+    }
+
+    fn rest(&self, done: u64, of: u64) -> io::Result<()> {
+        if self.abandon.load(Ordering::Relaxed) {
+            return Err(io::Error::other("given up, the process stops"));
+        }
+        if done.saturating_mul(1_000) / of.max(1) > self.due_permille.load(Ordering::Relaxed) {
+            std::thread::sleep(REST);
+        }
+        Ok(())
+    }
+}
+
 /// One directory with the files of a log.
 #[derive(Debug)]
 pub struct Directory {
@@ -25,8 +59,8 @@ pub struct Directory {
     handle: File,
     /// Files may be changed, not only read.
     writable: bool,
-    /// Set: a file that is being made is given up.
-    abandon: Arc<AtomicBool>,
+    /// How fast files are made, if not as fast as possible.
+    pace: Option<Arc<Pace>>,
     /// Most recently used first.
     open: VecDeque<(String, File)>,
 }
@@ -41,7 +75,7 @@ impl Directory {
         if !handle.metadata()?.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        Ok(Directory { path: path.to_owned(), handle, writable: true, abandon: Arc::default(), open: VecDeque::new() })
+        Ok(Directory { path: path.to_owned(), handle, writable: true, pace: None, open: VecDeque::new() })
     }
 
     /// Opens an existing directory whose files need not be writable, and cannot be written through it.
@@ -52,10 +86,10 @@ impl Directory {
         Ok(Directory { writable: false, ..Directory::open(path)? })
     }
 
-    /// Gives up making a file, which can take a while, as soon as `abandon` is set.
+    /// Makes files at this pace from now on.
     #[must_use]
-    pub fn abandoned_by(self, abandon: Arc<AtomicBool>) -> Directory {
-        Directory { abandon, ..self }
+    pub fn paced(self, pace: Arc<Pace>) -> Directory {
+        Directory { pace: Some(pace), ..self }
     }
 
     fn file(&mut self, name: &str) -> io::Result<&File> {
@@ -125,14 +159,12 @@ impl Files for Directory {
         let zeros = vec![0; ZERO_BYTES];
         let mut offset = 0;
         while offset < bytes_zeroed {
-            if self.abandon.load(Ordering::Relaxed) {
-                return Err(io::Error::other("given up, the process stops"));
-            }
             let count = usize::try_from(bytes_zeroed - offset).unwrap_or(ZERO_BYTES).min(ZERO_BYTES);
             file.write_all_at(zeros.get(..count).unwrap_or(&zeros), offset)?;
             offset += count as u64;
             if offset < bytes_zeroed {
                 file.sync_data()?;
+                self.pace.as_deref().map_or(Ok(()), |pace| pace.rest(offset, bytes_zeroed))?;
             }
         }
         self.keep(name, file);
@@ -198,6 +230,18 @@ mod tests {
         files.remove("two")?;
         assert_eq!(files.len("two").map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
         Ok(())
+    }
+
+    #[test]
+    fn an_abandoned_file_is_given_up_and_one_that_is_due_is_made() {
+        let scratch = Scratch::new("paced-files");
+        let pace = Arc::new(Pace::default());
+        let mut files = Directory::open(scratch.path()).expect("a directory").paced(Arc::clone(&pace));
+        pace.due(1_000);
+        files.create("one", 3 * ZERO_BYTES as u64).expect("there is room");
+        assert_eq!(files.len("one").expect("it is there"), 3 * ZERO_BYTES as u64);
+        pace.abandon();
+        assert!(files.create("two", 3 * ZERO_BYTES as u64).is_err());
     }
 
     #[test]

@@ -43,6 +43,8 @@ struct Peer {
     contact: Contact,
     /// The newest boot it was seen with.
     boot: Option<Boot>,
+    /// How often its name was looked up.
+    dials: usize,
     /// When it was last said in the log that it cannot be reached; `None` since there was a link.
     unreachable: Option<Instant>,
     /// Frames that were dropped since the last line about it, because its queue was full.
@@ -95,7 +97,7 @@ impl Links {
                 true => Contact::Resting { until: start, pause_us: REDIAL_US },
                 false => Contact::Awaited,
             };
-            Peer { node, address, contact, boot: None, unreachable: None, frames_dropped: 0 }
+            Peer { node, address, contact, boot: None, dials: 0, unreachable: None, frames_dropped: 0 }
         });
         Links {
             peers: peers.collect(),
@@ -445,10 +447,17 @@ impl Links {
         registry: &Registry,
         now: Instant,
         node: NodeId,
-        address: Result<SocketAddr, String>,
+        addresses: Result<Vec<SocketAddr>, String>,
     ) {
-        match address {
-            Ok(address) => self.dial(registry, now, node, address),
+        let Some(peer) = self.peer(node) else { return };
+        // A name may stand for several addresses, of which not all need answer: take turns.
+        peer.dials = peer.dials.wrapping_add(1);
+        let turn = peer.dials;
+        match addresses {
+            Ok(addresses) => match addresses.get(turn % addresses.len().max(1)) {
+                Some(&address) => self.dial(registry, now, node, address),
+                None => self.dial_failed(now, node, &"its name stands for no address"),
+            },
             Err(error) => self.dial_failed(now, node, &error),
         }
     }

@@ -20,6 +20,12 @@ use crate::token::Key;
 /// Bytes read from one link in one turn, so that a busy peer does not keep the others waiting.
 const READ_BYTES_PER_TURN: usize = 1 << 20;
 
+/// A frame up to this size is a heartbeat or an acknowledgement, not entries.
+const SMALL_FRAME_BYTES: usize = 1 << 10;
+
+/// Room in a full queue for small frames only: a leader whose entries pile up must not seem dead for it.
+const SMALL_FRAMES_RESERVE_BYTES: usize = 256 << 10;
+
 /// Where a link is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
@@ -190,7 +196,8 @@ impl Link {
 
     /// Queues a whole frame, or drops it if the queue would exceed `queue_bytes_max`. False: dropped.
     pub(crate) fn queue(&mut self, head: [u8; FRAME_HEAD_BYTES], payload: &Bytes, queue_bytes_max: usize) -> bool {
-        if self.out.bytes() + FRAME_HEAD_BYTES + payload.len() > queue_bytes_max {
+        let reserve = if payload.len() <= SMALL_FRAME_BYTES { SMALL_FRAMES_RESERVE_BYTES } else { 0 };
+        if self.out.bytes() + FRAME_HEAD_BYTES + payload.len() > queue_bytes_max + reserve {
             return false;
         }
         self.out.push_copy(&head);
@@ -236,17 +243,22 @@ mod tests {
         let key = Key::new(0, 1);
         let mut link = Link::new(TcpStream::from_std(stream), key, address, Side::Accepted, Instant::from_us(0));
         link.stage = Stage::Open(NodeId(2));
-        let payload = Bytes::from_static(&[7; 100]);
+        let payload = Bytes::from_static(&[7; 2_000]);
         let head = frame::head(&payload);
-        let queue_bytes_max = 3 * (FRAME_HEAD_BYTES + 100) + 1;
+        let queue_bytes_max = 3 * (FRAME_HEAD_BYTES + payload.len()) + 1;
         let queued = (0..10).filter(|_| link.queue(head, &payload, queue_bytes_max)).count();
         assert_eq!(queued, 3);
+        let small = Bytes::from_static(b"heartbeat");
+        assert!(link.queue(frame::head(&small), &small, queue_bytes_max), "a heartbeat finds room");
         link.on_writable().expect("it is connected");
         link.flush().expect("it is connected");
         assert!(link.queue(head, &payload, queue_bytes_max), "there is room again");
         link.flush().expect("it is connected");
-        let mut arrived = vec![0; 4 * (FRAME_HEAD_BYTES + 100)];
-        other.read_exact(&mut arrived).expect("four whole frames");
-        assert_eq!(arrived, [&head[..], &payload].concat().repeat(4));
+        let whole = [&head[..], &payload].concat();
+        let heartbeat = [&frame::head(&small)[..], &small].concat();
+        let expected = [&whole.repeat(3)[..], &heartbeat, &whole].concat();
+        let mut arrived = vec![0; expected.len()];
+        other.read_exact(&mut arrived).expect("whole frames");
+        assert_eq!(arrived, expected);
     }
 }

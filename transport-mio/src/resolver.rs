@@ -7,7 +7,7 @@ use mio::Waker;
 use paxos_core::NodeId;
 
 /// What a question ends in.
-pub(crate) type Answer = (NodeId, Result<SocketAddr, String>);
+pub(crate) type Answer = (NodeId, Result<Vec<SocketAddr>, String>);
 
 /// Questions on their way. At most one per peer: `links.rs` asks again only after an answer.
 #[derive(Debug)]
@@ -21,18 +21,17 @@ impl Resolver {
         Resolver { answers: Arc::default(), waker }
     }
 
-    /// Asks for the address of a peer.
+    /// Asks for the addresses of a peer.
     pub(crate) fn ask(&self, node: NodeId, name: String) {
         let (answers, waker) = (Arc::clone(&self.answers), Arc::clone(&self.waker));
-        let answer = move |result: Result<SocketAddr, String>| {
+        let answer = move |result: Result<Vec<SocketAddr>, String>| {
             answers.lock().unwrap_or_else(PoisonError::into_inner).push((node, result));
             // Without a waker the answer is found at the next turn, which a heartbeat brings soon.
             let _ = waker.wake();
         };
         let refused = answer.clone();
-        let look_up = move || match name.to_socket_addrs().map(|mut addresses| addresses.next()) {
-            Ok(Some(address)) => answer(Ok(address)),
-            Ok(None) => answer(Err(format!("{name} has no address"))),
+        let look_up = move || match name.to_socket_addrs() {
+            Ok(addresses) => answer(Ok(addresses.collect())),
             Err(error) => answer(Err(format!("{name}: {error}"))),
         };
         if let Err(error) = std::thread::Builder::new().name("resolver".into()).spawn(look_up) {

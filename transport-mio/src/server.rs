@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant as SystemInstant;
 
 use mio::net::TcpListener;
@@ -27,7 +27,7 @@ use crate::config::{Settings, host_and_port};
 use crate::descriptors;
 use crate::disk::{Disk, stop_of};
 use crate::event_loop::EventLoop;
-use crate::files::Directory;
+use crate::files::{Directory, Pace};
 use crate::hello::{Identity, genesis_digest};
 use crate::init::{random_u64, wal_settings};
 use crate::links::Links;
@@ -132,14 +132,14 @@ impl Server {
             let _ = disk_waker.wake();
         };
         let prepare_in = dir.clone();
-        let prepare = move |preparation: Preparation, abandon: &Arc<AtomicBool>| {
+        let prepare = move |preparation: Preparation, pace: &Arc<Pace>| {
             let path = || prepare_in.display().to_string();
             let files = Directory::open(&prepare_in).map_err(|source| WalError::Io {
                 operation: "open",
                 path: path(),
                 source,
             })?;
-            preparation.run(&mut files.abandoned_by(Arc::clone(abandon)))
+            preparation.run(&mut files.paced(Arc::clone(pace)))
         };
         let disk = Disk::start(log, wake, prepare).map_err(|source| system("disk thread", source))?;
         let stopper = Stopper { requests: Arc::default(), waker: Arc::clone(&waker) };

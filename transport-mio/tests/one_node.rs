@@ -131,6 +131,24 @@ fn a_client_too_many_is_told_so() {
 }
 
 #[test]
+fn who_is_idle_is_disconnected_if_that_is_wanted() {
+    let scratch = Scratch::new("idle");
+    let layer = Layer { client_idle_s: Some(1), ..Layer::default() };
+    let node = Running::start_with(&prepare(scratch.path(), 1)[0], layer);
+    let mut idle = Client::connect(node.client);
+    let mut busy = ready(&node);
+    eventually("the idle one is cut off", || {
+        assert_eq!(ok(busy.ask("PING")), "+PONG");
+        ok(idle.stream.set_nonblocking(true));
+        match idle.stream.read(&mut [0; 1]) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => None,
+            Ok(0) | Err(_) => Some(()),
+            Ok(_) => panic!("nobody asked anything"),
+        }
+    });
+}
+
+#[test]
 fn who_does_not_read_is_disconnected_and_others_are_served() {
     let scratch = Scratch::new("slow-reader");
     let node = Running::start(&prepare(scratch.path(), 1)[0]);

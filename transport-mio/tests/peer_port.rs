@@ -141,7 +141,8 @@ fn a_node_that_is_refused_when_it_dials_keeps_trying_and_harms_nobody() {
     let scratch = Scratch::new("peer-refused");
     let nodes = prepare(scratch.path(), 2);
     let listener = ok(TcpListener::bind("127.0.0.1:0"));
-    let peer_addr = ok(listener.local_addr()).to_string();
+    // A name, which may stand for an IPv6 address first: where nobody answers, the next one is tried.
+    let peer_addr = format!("localhost:{}", ok(listener.local_addr()).port());
     let peers = Some(vec![PeerSetting { id: 1, peer_addr, client_addr: "127.0.0.1:1".into() }]);
     let node = Running::start_with(&nodes[1], Layer { peers, ..Layer::default() });
     for _ in 0..2 {
