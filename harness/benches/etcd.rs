@@ -48,7 +48,8 @@ fn run(dir: &Path) -> Result<(), Error> {
     for clients in [1, 16, 64] {
         let ours = || measure(&cluster, clients);
         let theirs = || etcd.measure(clients, VALUE_BYTES, KEYS, ROUND_TIME);
-        (ours()?, theirs()?); // warm-up
+        theirs()?; // both warm up
+        ours()?;
         let (mut our_rounds, mut their_rounds) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             their_rounds.push(theirs()?);
