@@ -7,7 +7,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use paxos_core::ElectionPolicy;
-use transport_sim::{Report, Trace, Violation};
+use transport_sim::{Fault, Report, Trace, Violation};
 
 use crate::invariants::Tally;
 
@@ -207,7 +207,7 @@ fn campaign(args: &Args, seeds: u64) -> ExitCode {
     });
     let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     say(format_args!("{}", total.line(started.elapsed().as_secs_f64())));
-    say(format_args!("{:?}", total.tally));
+    total.describe(args.world);
     if total.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
@@ -218,6 +218,7 @@ struct Total {
     steps: u64,
     simulated_us: u64,
     tally: Tally,
+    report: Report,
     printed: Option<std::time::Instant>,
 }
 
@@ -228,6 +229,40 @@ impl Total {
         self.steps += outcome.steps;
         self.simulated_us += outcome.simulated_us;
         self.tally.add(&outcome.tally);
+        self.report.add(&outcome.report);
+    }
+
+    /// What was looked at and what went wrong, over all seeds.
+    fn describe(&self, world: WorldKind) {
+        let Tally { chosen, noops, adopted, votes, messages, applied, ballots_led, .. } = self.tally;
+        say(format_args!(
+            "slots: {chosen} chosen, {noops} of them no-ops, {adopted} after a lower ballot's bid; {votes} durable votes, \
+             {messages} messages, {ballots_led} ballots led"
+        ));
+        match world {
+            WorldKind::Bare => {
+                let Tally { outcomes_applied, outcomes_in_doubt, outcomes_refused, reads, .. } = self.tally;
+                say(format_args!(
+                    "proposals: {outcomes_applied} applied, {outcomes_in_doubt} in doubt, {outcomes_refused} refused; \
+                     {reads} reads, {applied} slots applied"
+                ));
+            }
+            WorldKind::Node => {
+                let Report { asked, answered, unknown, starts, torn_tails, mischief, healed_in_us, .. } = self.report;
+                say(format_args!("commands: {asked} asked, {answered} answered, {unknown} of unknown outcome"));
+                let faults: Vec<String> = Fault::NAMES
+                    .iter()
+                    .zip(self.report.faults)
+                    .map(|(name, count)| format!("{count} {name}"))
+                    .collect();
+                say(format_args!("faults: {}", faults.join(", ")));
+                say(format_args!(
+                    "messages: {} lost, {} cut, {} duplicated, {} misrouted; {starts} starts, {torn_tails} torn tails",
+                    mischief.lost, mischief.cut, mischief.duplicated, mischief.misrouted
+                ));
+                say(format_args!("longest way back to rest: {:.1} simulated seconds", healed_in_us as f64 / 1e6));
+            }
+        }
     }
 
     fn line(&self, seconds: f64) -> String {
