@@ -158,6 +158,11 @@ impl Client {
         self.go_on(now, wishes);
     }
 
+    /// Operations that have not ended, begun or not.
+    pub fn left(&self) -> u64 {
+        self.manner.operations - self.begun + self.open() as u64
+    }
+
     /// Operations begun and not ended.
     pub fn open(&self) -> usize {
         self.waiting.len() + self.sent.len()

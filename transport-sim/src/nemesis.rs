@@ -153,7 +153,7 @@ impl Fault {
 
 /// Draws the faults of a seed: when, and what.
 pub fn plan(genesis: &Genesis, start: Instant, us: u64, rng: &mut Rng) -> Vec<(Instant, Fault)> {
-    let nodes: Vec<NodeId> = genesis.membership().voters().iter().map(|member| member.node).collect();
+    let nodes: Vec<NodeId> = genesis.membership().members().map(|member| member.node).collect();
     let mut plan = Vec::new();
     for kind in 0..FAULT_KINDS {
         // Every kind draws the same numbers whether it is on or not, so that kinds do not shift each other.
@@ -202,7 +202,7 @@ fn draw(kind: usize, nodes: &[NodeId], genesis: &Genesis, rng: &mut Rng) -> Opti
         },
         _ => {
             // A cluster goes on as long as both its quorums can still be had.
-            let (quorum, voters) = (genesis.membership().quorum(), nodes.len());
+            let (quorum, voters) = (genesis.membership().quorum(), genesis.membership().voters().len());
             let needed = quorum.phase1_size(voters).max(quorum.phase2_size(voters));
             return (needed < voters).then_some(Fault::Remove { node });
         }

@@ -20,6 +20,11 @@ pub struct DiskQuality {
     pub sync_jitter_us: u64,
 }
 
+impl DiskQuality {
+    /// A fast disk.
+    pub const CALM: DiskQuality = DiskQuality { sync_us_min: 50, sync_jitter_us: 50 };
+}
+
 /// Everything that a world is made from.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -37,6 +42,8 @@ pub struct Scenario {
     pub quality: Quality,
     /// Disks.
     pub disk: DiskQuality,
+    /// Nodes whose process starts for the first time only later, and when.
+    pub late: Vec<(NodeId, Instant)>,
     /// How far clocks may be from the true rate, in 1/1024.
     pub drift: u64,
     /// How long the phase with faults takes, in microseconds.
@@ -74,6 +81,7 @@ impl Scenario {
         let faults_us = FAULTS_US_MIN;
         let planned = nemesis::plan(&genesis, START, faults_us, &mut nemesis);
         let rough = quality(&mut Rng::new(seed, Concern::Network));
+        let late = late(&genesis, faults_us, &mut nemesis);
         let drift = Rng::new(seed, Concern::Clock).pick(&[0, 0, 10, 256]);
         Ok(Scenario {
             seed,
@@ -83,6 +91,7 @@ impl Scenario {
             clients: manners(&mut Rng::new(seed, Concern::Workload), faults_us),
             quality: if calm { Quality::CALM } else { rough },
             disk: disk(&mut Rng::new(seed, Concern::Disk)),
+            late: if calm { Vec::new() } else { late },
             drift: if calm { 0 } else { drift },
             faults_us,
             faults: if calm { Vec::new() } else { planned },
@@ -100,7 +109,18 @@ fn genesis(voters: u32, quorum: QuorumSystem, alpha: u64, rng: &mut Rng) -> Resu
     let voters = (1..=voters)
         .map(|node| Member { node: NodeId(node), incarnation: Incarnation(rng.draw()), generation: 0 })
         .collect();
-    Genesis::new(Membership::new(voters, Vec::new(), quorum)?, alpha)
+    let learners = rng.pick(&[0, 0, 0, 0, 1, 2]);
+    let learners = (0..learners)
+        .map(|learner| Member { node: NodeId(100 + learner), incarnation: Incarnation(rng.draw()), generation: 0 })
+        .collect();
+    Genesis::new(Membership::new(voters, learners, quorum)?, alpha)
+}
+
+/// Every eighth cluster begins without one of its nodes.
+fn late(genesis: &Genesis, us: u64, rng: &mut Rng) -> Vec<(NodeId, Instant)> {
+    let members: Vec<NodeId> = genesis.membership().members().map(|member| member.node).collect();
+    let (node, at) = (rng.pick(&members), START.plus_us(rng.below(us)));
+    if rng.below(8) == 0 { vec![(node, at)] } else { Vec::new() }
 }
 
 fn config(election: ElectionPolicy, window: u32, rng: &mut Rng) -> Config {
@@ -141,7 +161,7 @@ fn disk(rng: &mut Rng) -> DiskQuality {
 
 fn manners(rng: &mut Rng, us: u64) -> Vec<Manner> {
     let clients = rng.log_uniform(1, 12);
-    let commands = rng.between(COMMANDS_MIN, COMMANDS_MIN * 2);
+    let commands = rng.log_uniform(COMMANDS_MIN, COMMANDS_MIN * 8);
     let keys = rng.log_uniform(1, 32);
     let operations = commands.div_ceil(clients);
     (0..clients)

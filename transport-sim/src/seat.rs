@@ -7,8 +7,8 @@ use node::limits::Limits;
 use node::wal::Wal;
 use node::{Address, Input, LogReadId, Node, Output, Settings};
 use paxos_core::{
-    ClusterId, Entries, Formatted, Instant, Member, NodeId, Receipt, Record, Recovered, Recovery, SlotRange, Ticket,
-    wire,
+    ClusterId, Entries, Formatted, Instant, Member, NodeId, Receipt, Record, Recovered, Recovery, RecoveryError,
+    SlotRange, Ticket, wire,
 };
 
 use crate::clock::Clock;
@@ -100,6 +100,14 @@ impl Seat {
     }
 }
 
+fn recovery_of<'a>(records: impl Iterator<Item = &'a Record>) -> Result<Recovered, RecoveryError> {
+    let mut recovery = Recovery::new();
+    for record in records {
+        recovery.record(record.clone())?;
+    }
+    recovery.finish()
+}
+
 fn broken(what: &'static str, node: NodeId, error: &dyn std::fmt::Display) -> Violation {
     Violation::new(what, format!("{node:?}: {error}"))
 }
@@ -133,7 +141,8 @@ impl<O: Observer> World<O> {
             durable: vec![Record::Formatted(formatted)],
             writing: Vec::new(),
         });
-        self.after(0, Event::Start { seat });
+        let late = self.scenario.late.iter().find(|(node, _)| *node == member.node).map(|(_, at)| *at);
+        self.heap.push(late.unwrap_or(self.now), Event::Start { seat });
         Ok(())
     }
 
@@ -169,15 +178,27 @@ impl<O: Observer> World<O> {
         Ok(())
     }
 
+    /// Recovers the worst image that could survive now, on the side: it implies every durable record.
+    fn worst_image_is_whole(&mut self, seat: usize) -> Result<(), Violation> {
+        let Seat { id, files, durable, .. } = &self.seats[seat];
+        self.report.images += 1;
+        let opened = Wal::open(files.worst(), self.scenario.wal);
+        let (_, recovered) = opened.map_err(|error| broken("log-opens-after-a-crash", *id, &error))?;
+        match recovery_of(durable.iter()) {
+            Ok(expected) if expected == recovered => Ok(()),
+            Ok(_) | Err(_) => Err(Violation::new(
+                "worst-image-holds-what-is-durable",
+                format!("{id:?} after {} records", durable.len()),
+            )),
+        }
+    }
+
     /// What was recovered is what was durable, and of what the disk was at when it stopped, a first part.
     fn survived(&mut self, seat: usize, recovered: &Recovered) -> Result<(), Violation> {
         let id = self.seats[seat].id;
         let writing = std::mem::take(&mut self.seats[seat].writing);
         for kept in (0..=writing.len()).rev() {
-            let mut recovery = Recovery::new();
-            let records = self.seats[seat].durable.iter().chain(&writing[..kept]);
-            let fed = records.cloned().try_for_each(|record| recovery.record(record));
-            let expected = fed.and_then(|()| recovery.finish());
+            let expected = recovery_of(self.seats[seat].durable.iter().chain(&writing[..kept]));
             if expected.is_ok_and(|expected| expected == *recovered) {
                 for record in writing.into_iter().take(kept) {
                     self.durable(seat, record)?;
@@ -487,6 +508,11 @@ impl<O: Observer> World<O> {
             for record in std::mem::take(&mut self.seats[seat].writing) {
                 self.durable(seat, record)?;
             }
+        }
+        /// One in so many syncs is checked by a whole recovery, which costs as much as the log is long.
+        const SYNCS_PER_IMAGE: u64 = 128;
+        if self.disk_rng.below(SYNCS_PER_IMAGE) == 0 {
+            self.worst_image_is_whole(seat)?;
         }
         if self.seats[seat].paused {
             self.seats[seat].backlog.push(Event::Synced { seat, life });

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use node::{ClientId, Input, LogReadId, Node};
-use paxos_core::{Instant, NodeId, Role, SlotRange};
+use paxos_core::{Instant, Member, NodeId, Role, SlotRange};
 
 use crate::client::{Client, Wish};
 use crate::heap::Heap;
@@ -16,7 +16,7 @@ use crate::nemesis::{FAULT_KINDS, Fault};
 use crate::network::{Mischief, Network, Quality};
 use crate::observer::{Fact, Moment, Observer, Violation};
 use crate::rng::{Concern, Rng};
-use crate::scenario::{START, Scenario};
+use crate::scenario::{DiskQuality, START, Scenario};
 use crate::seat::Seat;
 use crate::trace::Trace;
 
@@ -81,6 +81,13 @@ struct Connection {
     to_client_last: Instant,
 }
 
+/// When the faults ended, and how long the world may take from then on to come to rest.
+#[derive(Clone, Copy, Debug)]
+struct Healed {
+    at: Instant,
+    patience_us: u64,
+}
+
 /// How a world ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Report {
@@ -94,6 +101,8 @@ pub struct Report {
     pub faults: [u64; FAULT_KINDS],
     /// What the network did.
     pub mischief: Mischief,
+    /// Worst images that were recovered on the side.
+    pub images: u64,
     /// Torn tails that were dropped at a start.
     pub torn_tails: u64,
     /// Processes that were started.
@@ -117,6 +126,7 @@ impl Report {
         self.mischief.cut += other.mischief.cut;
         self.mischief.duplicated += other.mischief.duplicated;
         self.mischief.misrouted += other.mischief.misrouted;
+        self.images += other.images;
         self.torn_tails += other.torn_tails;
         self.starts += other.starts;
         self.asked += other.asked;
@@ -140,7 +150,7 @@ pub struct World<O> {
     lines: Vec<Option<usize>>,
     connections: Vec<Connection>,
     unreachable: BTreeSet<usize>,
-    healed: Option<Instant>,
+    healed: Option<Healed>,
     wishes: Vec<Wish>,
     /// Who watches.
     pub observer: O,
@@ -174,7 +184,7 @@ impl<O: Observer> World<O> {
             trace,
             scenario,
         };
-        let members = world.scenario.genesis.membership().voters().to_vec();
+        let members: Vec<Member> = world.scenario.genesis.membership().members().copied().collect();
         for member in &members {
             world.format(*member)?;
         }
@@ -602,12 +612,12 @@ impl<O: Observer> World<O> {
             self.after(LOOK_US, Event::Look);
             return Ok(false);
         };
-        let waited = self.now.since_us(healed);
+        let waited = self.now.since_us(healed.at);
         self.report.healed_in_us = waited;
         if self.is_done() {
             return Ok(true);
         }
-        if waited > self.patience_us() {
+        if waited > healed.patience_us {
             return Err(Violation::new("liveness", self.stuck()));
         }
         self.after(LOOK_US, Event::Look);
@@ -619,8 +629,9 @@ impl<O: Observer> World<O> {
         if self.trace.prints() {
             self.trace.line(self.report.steps, self.now, None, format_args!("all faults end"));
         }
-        self.healed = Some(self.now);
+        self.healed = Some(Healed { at: self.now, patience_us: self.patience_us() });
         self.network.heal(Quality::CALM);
+        self.scenario.disk = DiskQuality::CALM;
         self.unreachable.clear();
         for seat in 0..self.seats.len() {
             self.seats[seat].stalled_until = self.now;
@@ -640,13 +651,13 @@ impl<O: Observer> World<O> {
         Ok(())
     }
 
-    /// 20 election time-outs, and what clients need at the most: to notice that an old connection is dead, to hear
-    /// CLUSTERDOWN, to ask for what they had not asked for yet.
+    /// How long the healed world may take: 20 election time-outs, and what clients need at the most to notice that an
+    /// old connection is dead, to hear CLUSTERDOWN, and to ask for what they had not asked for yet.
     fn patience_us(&self) -> u64 {
-        /// A whole round of a client with one operation: request, sync, acceptance, reply.
-        const OPERATION_US: u64 = 100_000;
+        /// One operation of many, on calm links and disks, with a window of one slot.
+        const OPERATION_US: u64 = 5_000;
         let patience = self.scenario.clients.iter().map(|manner| manner.patience_us).max().unwrap_or(0);
-        let operations = self.scenario.clients.iter().map(|manner| manner.operations).max().unwrap_or(0);
+        let operations: u64 = self.clients.iter().map(Client::left).sum();
         20 * self.scenario.config.election_timeout_us + 4 * patience + operations * OPERATION_US
     }
 

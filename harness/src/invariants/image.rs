@@ -36,6 +36,14 @@ impl Image {
         }
     }
 
+    /// The ballot of the entry that the disk holds here.
+    pub(super) fn accepted(&self, slot: Slot) -> Option<Ballot> {
+        match self.cells.get(index(slot)) {
+            Some(Cell::Voted(ballot, _)) => Some(*ballot),
+            Some(Cell::Chosen(_) | Cell::Nothing) | None => None,
+        }
+    }
+
     /// For messages: what this slot holds.
     pub(super) fn at(&self, slot: Slot) -> String {
         format!("{:x?}, promised {:?}", self.cells.get(index(slot)), self.promised)

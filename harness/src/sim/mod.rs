@@ -2,6 +2,8 @@
 
 mod bare;
 mod cluster;
+#[cfg(all(test, paxos_mutants))]
+mod mutants;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -248,7 +250,8 @@ impl Total {
                 ));
             }
             WorldKind::Node => {
-                let Report { asked, answered, unknown, starts, torn_tails, mischief, healed_in_us, .. } = self.report;
+                let Report { asked, answered, unknown, starts, torn_tails, images, mischief, healed_in_us, .. } =
+                    self.report;
                 say(format_args!("commands: {asked} asked, {answered} answered, {unknown} of unknown outcome"));
                 let faults: Vec<String> = Fault::NAMES
                     .iter()
@@ -257,7 +260,8 @@ impl Total {
                     .collect();
                 say(format_args!("faults: {}", faults.join(", ")));
                 say(format_args!(
-                    "messages: {} lost, {} cut, {} duplicated, {} misrouted; {starts} starts, {torn_tails} torn tails",
+                    "messages: {} lost, {} cut, {} duplicated, {} misrouted; {starts} starts, {torn_tails} torn tails, \
+                     {images} images recovered on the side",
                     mischief.lost, mischief.cut, mischief.duplicated, mischief.misrouted
                 ));
                 say(format_args!("longest way back to rest: {:.1} simulated seconds", healed_in_us as f64 / 1e6));
