@@ -270,20 +270,22 @@ impl<O: Observer> Bare<O> {
             self.start(seat)?;
         }
         let until = self.now.plus_us(self.config.election_timeout_us * ROUNDS);
-        let mut proposed = false;
+        // Once per leadership: what a leader was told that then lost it is in doubt, and may never be chosen.
+        let mut proposed_under = None;
         while self.now < until {
             self.flow(self.config.heartbeat_us, Weather::default())?;
-            let leader = (0..self.seats.len())
-                .find(|&seat| self.seats[seat].replica.as_ref().is_some_and(|replica| replica.propose_room() > 0));
-            if let Some(leader) = leader
-                && !proposed
+            let leads = |replica: &Replica| (replica.propose_room() > 0).then(|| replica.ballot()).flatten();
+            let leader =
+                (0..self.seats.len()).find_map(|seat| Some((seat, self.seats[seat].replica.as_ref().and_then(leads)?)));
+            if let Some((leader, ballot)) = leader
+                && proposed_under != Some(ballot)
             {
                 self.propose(leader)?;
-                proposed = true;
+                proposed_under = Some(ballot);
             }
             let mut applied = self.replicas().map(Replica::next_to_apply);
             let first = applied.next();
-            if proposed && first > Some(Slot::FIRST) && applied.all(|slot| Some(slot) == first) {
+            if proposed_under.is_some() && first > Some(Slot::FIRST) && applied.all(|slot| Some(slot) == first) {
                 return Ok(());
             }
         }
