@@ -75,6 +75,8 @@ pub enum Fate {
     Moved(String),
     /// It did not run; later it may.
     NotNow,
+    /// It did not run, and this node knows nobody who would run it; another one may.
+    NoLeader,
     /// It may run, or have run.
     InDoubt,
 }
@@ -85,7 +87,8 @@ pub fn fate(reply: &Reply) -> Fate {
     let mut words = text.split(' ');
     match words.next().unwrap_or("") {
         "MOVED" => words.nth(1).map_or(Fate::NotNow, |address| Fate::Moved(address.to_string())),
-        "CLUSTERDOWN" | "TRYAGAIN" | "LOADING" | "BUSY" => Fate::NotNow,
+        "CLUSTERDOWN" => Fate::NoLeader,
+        "TRYAGAIN" | "LOADING" | "BUSY" => Fate::NotNow,
         "INDOUBT" => Fate::InDoubt,
         _ => Fate::Answered,
     }
@@ -275,6 +278,7 @@ impl Client {
         let mut lost = connection.flush().err();
         let mut moved = None;
         let mut wait = None;
+        let mut leaderless = false;
         for at in open {
             let reply = match &lost {
                 Some(error) => Err(error.to_string()),
@@ -294,6 +298,10 @@ impl Client {
                     Fate::Answered => slots[at] = Slot::Done(Ok(reply)),
                     Fate::Moved(address) => moved = Some(address),
                     Fate::NotNow => wait = Some(reply.to_string()),
+                    Fate::NoLeader => {
+                        leaderless = true;
+                        wait = Some(reply.to_string());
+                    }
                     Fate::InDoubt => {
                         slots[at] = doubt(reply.to_string());
                         wait = Some(reply.to_string());
@@ -313,7 +321,12 @@ impl Client {
             self.go_to(address);
             return Ok(progress);
         }
-        self.connection = Some(connection);
+        if leaderless {
+            // It may be cut off, or no member at all, and never learn of a leader.
+            self.next_address();
+        } else {
+            self.connection = Some(connection);
+        }
         Ok(Progress::Wait(wait.unwrap_or_default()))
     }
 

@@ -105,6 +105,16 @@ fn moved_is_followed_to_an_address_the_client_did_not_know() {
 }
 
 #[test]
+fn a_node_that_knows_no_leader_is_left_for_another() {
+    let (lost, asked) = server(&[Act::Say("-CLUSTERDOWN no leader\r\n")]);
+    let (leader, _seen) = server(&[Act::Say(":1\r\n")]);
+    let mut client = Client::with_patience([lost, leader.clone()], impatient());
+    assert_eq!(client.call(&["INCR", "a"]).unwrap(), Reply::Integer(1));
+    assert_eq!(client.address(), Some(leader.as_str()));
+    assert_eq!(asked.recv().unwrap(), "INCR a");
+}
+
+#[test]
 fn an_expired_session_is_reported_and_a_new_one_opened_for_the_next_command() {
     let script = &[Act::Say(":7\r\n"), Act::Say("-SESSIONEXPIRED 7\r\n"), Act::Say(":9\r\n"), Act::Say(":1\r\n")];
     let (address, seen) = server(script);

@@ -233,8 +233,11 @@ impl Lane {
                 shared.learn_leader(to, address);
                 self.queue.push_back(operation);
             }
-            Fate::NotNow => {
+            refused @ (Fate::NotNow | Fate::NoLeader) => {
                 shared.report.deferred += 1;
+                if refused == Fate::NoLeader {
+                    shared.give_up(to);
+                }
                 self.queue.push_back(operation);
                 self.pause(now, shared);
             }
@@ -266,9 +269,7 @@ impl Lane {
         let to = self.link.as_ref().map_or(shared.leader, |link| link.to);
         self.close(poll);
         shared.report.disconnects += 1;
-        if shared.leader == to {
-            shared.leader = (to + 1) % shared.addresses.len();
-        }
+        shared.give_up(to);
         for operation in std::mem::take(&mut self.sent) {
             self.doubt(operation, shared);
         }
@@ -327,6 +328,13 @@ impl Shared {
             let gap_ms = now.duration_since(self.last_write).as_secs_f64() * 1_000.0;
             self.report.longest_gap_ms = self.report.longest_gap_ms.max(gap_ms);
             self.last_write = now;
+        }
+    }
+
+    /// This one is not the leader, and does not know who is: the next one is asked, unless a lane knows better.
+    fn give_up(&mut self, address: usize) {
+        if self.leader == address {
+            self.leader = (address + 1) % self.addresses.len();
         }
     }
 
