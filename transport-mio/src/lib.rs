@@ -25,6 +25,7 @@ mod event_loop;
 mod inspect;
 mod links;
 mod peer_link;
+mod peers;
 mod rate_limit;
 mod resolver;
 mod server;
