@@ -25,7 +25,6 @@ mod event_loop;
 mod inspect;
 mod links;
 mod peer_link;
-mod peers;
 mod rate_limit;
 mod resolver;
 mod server;

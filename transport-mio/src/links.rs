@@ -1,6 +1,7 @@
-//! The links to all peers: who is let in, who is refused, and what passes over them.
+//! The links to all peers: who has one, who is dialled when, who is refused.
 //!
-//! When whom to dial is the business of `peers.rs`, bytes and stages of one link that of `peer_link.rs`. A newer link of the same peer replaces an older one, which may be half-open without this side knowing.
+//! The side with the higher id dials and dials again with growing, jittered pauses; the other side waits.
+//! A newer link of the same peer replaces an older one, which may be half-open without this side knowing.
 //! Nothing that comes over a link can make this room keep more than its bounds.
 
 use std::io;
@@ -9,22 +10,61 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use paxos_core::{Instant, NodeId, Recipients};
+use paxos_core::{Boot, Instant, NodeId, Recipients};
 use tracing::{debug, info, warn};
 
 use crate::frame;
-use crate::hello::{Greeting, Hello, Identity, Refusal, Side};
+use crate::hello::{Greeting, Hello, Identity, Refusal, Side, dials};
 use crate::peer_link::{Link, LinkError, LinkEvent, Stage};
-use crate::peers::Peers;
 use crate::rate_limit::RateLimit;
 use crate::token::{Key, Source};
 
+/// First pause before dialling again; doubles up to `REDIAL_US_MAX`. A restarted peer should not wait long
+/// for those who dial it, and a connection attempt costs next to nothing.
+const REDIAL_US: u64 = 20_000;
+/// Longest pause before dialling again.
+const REDIAL_US_MAX: u64 = 500_000;
+/// Pause after a refusal, which only an operator can mend.
+const REFUSED_US: u64 = 2_000_000;
 /// A dial or a greeting that takes longer is given up.
 const GREETING_US: u64 = 3_000_000;
+/// Between lines that say that a peer still cannot be reached.
+const UNREACHABLE_US: u64 = 60_000_000;
 /// How long the other side has to read a refusal.
 const CLOSING_US: u64 = 1_000_000;
 /// Most links that are not open yet; the oldest makes room. Members' own links pass through in microseconds.
 const STRANGERS_MAX: usize = 32;
+
+/// Another member.
+#[derive(Debug)]
+struct Peer {
+    node: NodeId,
+    address: String,
+    contact: Contact,
+    /// The newest boot it was seen with.
+    boot: Option<Boot>,
+    /// How often its name was looked up.
+    dials: usize,
+    /// When it was last said in the log that it cannot be reached; `None` since there was a link.
+    unreachable: Option<Instant>,
+    /// Frames that were dropped since the last line about it, because its queue was full.
+    frames_dropped: u64,
+}
+
+/// How things stand with a peer.
+#[derive(Clone, Copy, Debug)]
+enum Contact {
+    /// It dials; nothing to do but wait.
+    Awaited,
+    /// This side dials, at this moment.
+    Resting { until: Instant, pause_us: u64 },
+    /// The address is being looked up.
+    Resolving { pause_us: u64 },
+    /// This side dials right now.
+    Dialling { key: Key, pause_us: u64 },
+    /// There is a link.
+    Open(Key),
+}
 
 /// Every link of this process.
 #[derive(Debug)]
@@ -32,11 +72,12 @@ pub(crate) struct Links {
     identity: Identity,
     idle_us: u64,
     queue_bytes_max: usize,
-    peers: Peers,
+    peers: Vec<Peer>,
     links: Vec<Option<Link>>,
     serial: u64,
+    jitter: u64,
     refusals: RateLimit,
-    drops: RateLimit,
+    failures: RateLimit,
     events: Vec<LinkEvent>,
     lookups: Vec<(NodeId, String)>,
 }
@@ -50,15 +91,24 @@ impl Links {
         idle_us: u64,
         seed: u64,
     ) -> Links {
+        let start = Instant::from_us(0);
+        let peers = addresses.into_iter().map(|(node, address)| {
+            let contact = match dials(identity.node, node) {
+                true => Contact::Resting { until: start, pause_us: REDIAL_US },
+                false => Contact::Awaited,
+            };
+            Peer { node, address, contact, boot: None, dials: 0, unreachable: None, frames_dropped: 0 }
+        });
         Links {
-            peers: Peers::new(identity.node, addresses, seed),
+            peers: peers.collect(),
             identity,
             idle_us,
             queue_bytes_max,
             links: Vec::new(),
             serial: 0,
+            jitter: seed,
             refusals: RateLimit::default(),
-            drops: RateLimit::default(),
+            failures: RateLimit::default(),
             events: Vec::new(),
             lookups: Vec::new(),
         }
@@ -106,6 +156,10 @@ impl Links {
 
     fn link(&mut self, key: Key) -> Option<&mut Link> {
         self.links.get_mut(key.index())?.as_mut().filter(|link| link.key == key)
+    }
+
+    fn peer(&mut self, node: NodeId) -> Option<&mut Peer> {
+        self.peers.iter_mut().find(|peer| peer.node == node)
     }
 
     /// The sockets of this link are ready for something; frames for the node are appended to `frames`.
@@ -181,14 +235,18 @@ impl Links {
             return Err(LinkError::Greeting(Refusal::Malformed));
         }
         let (side, address) = (link.side, link.address);
-        let newest = self.peers.boot(hello.from);
+        let newest = self.peer(hello.from).and_then(|peer| peer.boot);
         self.identity.judge(side, hello, newest).map_err(LinkError::Greeting)?;
-        if let Some(replaced) = self.peers.opened(hello.from, key, hello.boot) {
-            self.remove(registry, replaced);
-            info!(peer = hello.from.0, "a newer link replaces the one to this peer");
-        }
         let answer = self.identity.hello(hello.from);
         let idle_us = self.idle_us;
+        let Some(peer) = self.peer(hello.from) else { return Ok(()) };
+        peer.boot = Some(hello.boot);
+        peer.unreachable = None;
+        let before = std::mem::replace(&mut peer.contact, Contact::Open(key));
+        if let Contact::Open(old) = before {
+            self.remove(registry, old);
+            info!(peer = hello.from.0, "a newer link replaces the one to this peer");
+        }
         info!(peer = hello.from.0, %address, boot = hello.boot.counter, "peer connected");
         let Some(link) = self.link(key) else { return Ok(()) };
         if side == Side::Accepted {
@@ -200,19 +258,32 @@ impl Links {
 
     /// The other side would not talk to this node.
     fn on_refused(&mut self, registry: &Registry, now: Instant, key: Key, refusal: Refusal) {
-        let Some(link) = self.remove(registry, key) else { return };
+        let Some(link) = self.link(key) else { return };
+        let (address, side) = (link.address, link.side);
+        let peer = link.peer();
         if let Some(suppressed) = self.refusals.line(now) {
-            warn!(address = %link.address, reason = %refusal, suppressed, "this node was refused by a peer");
+            warn!(%address, reason = %refusal, suppressed, "this node was refused by a peer");
         }
-        if let Some(node) = link.wanted() {
-            self.peers.refused(now, node, key);
+        let node = peer.or(match side {
+            Side::Dialled(node) => Some(node),
+            Side::Accepted => None,
+        });
+        self.close(registry, now, key, &"refused");
+        if let Some(peer) = node.and_then(|node| self.peer(node))
+            && let Contact::Resting { until, pause_us } = &mut peer.contact
+        {
+            (*until, *pause_us) = (now.plus_us(REFUSED_US), REDIAL_US_MAX);
         }
     }
 
     /// Tells the other side why it is refused, and closes once it had time to read that.
     fn refuse(&mut self, now: Instant, key: Key, refusal: Refusal) {
         let Some(link) = self.link(key) else { return };
-        let (address, node) = (link.address, link.wanted());
+        let address = link.address;
+        let node = match (link.stage, link.side) {
+            (Stage::Open(peer), _) | (_, Side::Dialled(peer)) => Some(peer),
+            (_, Side::Accepted) => None,
+        };
         link.greet(&Greeting::Refused(refusal));
         link.stage = Stage::Closing;
         link.deadline = now.plus_us(CLOSING_US);
@@ -220,8 +291,30 @@ impl Links {
             warn!(%address, reason = %refusal, suppressed, "refused a peer");
         }
         if let Some(node) = node {
-            self.peers.refused(now, node, key);
+            self.rest(now, node, key, Some(REFUSED_US));
         }
+    }
+
+    /// The link is gone: the peer is to be dialled again, or awaited.
+    fn rest(&mut self, now: Instant, node: NodeId, key: Key, pause_at_least_us: Option<u64>) {
+        let dials = dials(self.identity.node, node);
+        self.jitter = self.jitter.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let random = self.jitter >> 33;
+        let Some(peer) = self.peer(node) else { return };
+        let pause_us = match peer.contact {
+            Contact::Open(current) if current == key => REDIAL_US,
+            Contact::Dialling { key: current, pause_us } if current == key => pause_us,
+            Contact::Open(_) | Contact::Dialling { .. } | Contact::Awaited => return,
+            Contact::Resting { .. } | Contact::Resolving { .. } => return,
+        };
+        peer.contact = match dials {
+            false => Contact::Awaited,
+            true => {
+                let pause = pause_at_least_us.unwrap_or(pause_us);
+                let until = now.plus_us(pause / 2 + random % (pause / 2).max(1));
+                Contact::Resting { until, pause_us: pause_us.saturating_mul(2).min(REDIAL_US_MAX) }
+            }
+        };
     }
 
     /// Ends a link.
@@ -231,18 +324,27 @@ impl Links {
         match (link.stage, link.side) {
             (Stage::Open(peer), _) => {
                 info!(peer = peer.0, %address, %reason, "link to peer closed");
-                self.peers.over(now, peer, key);
+                self.rest(now, peer, key, None);
             }
             (Stage::Closing, _) => debug!(%address, "refused link closed"),
             (Stage::Connecting | Stage::Greeting | Stage::Judging, Side::Dialled(peer)) => {
-                self.peers.report_unreachable(now, peer, reason);
-                self.peers.over(now, peer, key);
+                self.report_unreachable(now, peer, reason);
+                self.rest(now, peer, key, None);
             }
             (Stage::Connecting | Stage::Greeting | Stage::Judging, Side::Accepted) => {
                 if let Some(suppressed) = self.refusals.line(now) {
                     warn!(%address, %reason, suppressed, "refused a peer: no valid hello");
                 }
             }
+        }
+    }
+
+    /// A line when a peer is missed for the first time, and now and then while that lasts.
+    fn report_unreachable(&mut self, now: Instant, node: NodeId, reason: &dyn std::fmt::Display) {
+        let Some(peer) = self.peer(node) else { return };
+        if peer.unreachable.is_none_or(|reported| now.since_us(reported) >= UNREACHABLE_US) {
+            peer.unreachable = Some(now);
+            info!(peer = node.0, address = peer.address, %reason, "cannot reach peer; dialling on");
         }
     }
 
@@ -260,13 +362,16 @@ impl Links {
         let head = frame::head(payload);
         for node in &to {
             let queue_bytes_max = self.queue_bytes_max;
-            let Some(key) = self.peers.link(node) else { continue };
+            let Some(&Contact::Open(key)) = self.peer(node).map(|peer| &peer.contact) else { continue };
             let Some(link) = self.link(key) else { continue };
             if link.queue(head, payload, queue_bytes_max) {
                 continue;
             }
-            let report = self.drops.line(now).is_some();
-            if let Some(frames_dropped) = self.peers.dropped(node, report) {
+            let line = self.failures.line(now);
+            let Some(peer) = self.peer(node) else { continue };
+            peer.frames_dropped += 1;
+            if line.is_some() {
+                let frames_dropped = std::mem::take(&mut peer.frames_dropped);
                 warn!(peer = node.0, frames_dropped, "queue to peer is full: frames dropped, to be sent again later");
             }
         }
@@ -316,10 +421,17 @@ impl Links {
             let key = link.key;
             self.close(registry, now, key, &reason);
         }
-        while let Some((node, address)) = self.peers.take_due(now) {
-            match address.parse() {
+        for index in 0..self.peers.len() {
+            let Some(peer) = self.peers.get_mut(index) else { continue };
+            let Contact::Resting { until, pause_us } = peer.contact else { continue };
+            if now < until {
+                continue;
+            }
+            peer.contact = Contact::Resolving { pause_us };
+            let node = peer.node;
+            match peer.address.parse() {
                 Ok(address) => self.dial(registry, now, node, address),
-                Err(_) => self.lookups.push((node, address)),
+                Err(_) => self.lookups.push((node, peer.address.clone())),
             }
         }
     }
@@ -337,38 +449,53 @@ impl Links {
         node: NodeId,
         addresses: Result<Vec<SocketAddr>, String>,
     ) {
-        let draw = self.peers.draw() as usize;
+        let Some(peer) = self.peer(node) else { return };
+        // A name may stand for several addresses, of which not all need answer: take turns.
+        peer.dials = peer.dials.wrapping_add(1);
+        let turn = peer.dials;
         match addresses {
-            // A name may stand for several addresses, of which not all need answer: now this one, now that.
-            Ok(addresses) => match addresses.get(draw % addresses.len().max(1)) {
+            Ok(addresses) => match addresses.get(turn % addresses.len().max(1)) {
                 Some(&address) => self.dial(registry, now, node, address),
-                None => self.peers.dial_failed(now, node, &"its name stands for no address"),
+                None => self.dial_failed(now, node, &"its name stands for no address"),
             },
-            Err(error) => self.peers.dial_failed(now, node, &error),
+            Err(error) => self.dial_failed(now, node, &error),
         }
     }
 
     fn dial(&mut self, registry: &Registry, now: Instant, node: NodeId, address: SocketAddr) {
-        if !self.peers.is_due(node) {
-            return;
-        }
+        let Some(&Contact::Resolving { pause_us }) = self.peer(node).map(|peer| &peer.contact) else { return };
         let dialled = TcpStream::connect(address)
             .and_then(|stream| self.add(registry, now, stream, address, Side::Dialled(node)));
         match dialled {
-            Ok(key) => self.peers.dialling(node, key),
-            Err(error) => self.peers.dial_failed(now, node, &error),
+            Ok(key) => {
+                if let Some(peer) = self.peer(node) {
+                    peer.contact = Contact::Dialling { key, pause_us };
+                }
+            }
+            Err(error) => self.dial_failed(now, node, &error),
+        }
+    }
+
+    fn dial_failed(&mut self, now: Instant, node: NodeId, error: &dyn std::fmt::Display) {
+        self.report_unreachable(now, node, error);
+        if let Some(peer) = self.peer(node) {
+            peer.contact = Contact::Resting { until: now.plus_us(REDIAL_US_MAX), pause_us: REDIAL_US_MAX };
         }
     }
 
     /// When `on_time` has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let links = self.links.iter().flatten().map(|link| link.deadline);
-        links.chain(self.peers.deadline()).min()
+        let dials = self.peers.iter().filter_map(|peer| match peer.contact {
+            Contact::Resting { until, .. } => Some(until),
+            Contact::Awaited | Contact::Resolving { .. } | Contact::Dialling { .. } | Contact::Open(_) => None,
+        });
+        links.chain(dials).min()
     }
 
     /// The peers that have an open link.
     pub(crate) fn open_peers(&self) -> impl Iterator<Item = NodeId> {
-        self.peers.linked()
+        self.peers.iter().filter(|peer| matches!(peer.contact, Contact::Open(_))).map(|peer| peer.node)
     }
 }
 

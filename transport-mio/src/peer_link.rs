@@ -113,14 +113,6 @@ impl Link {
         }
     }
 
-    /// The member that should be at the other end, whether or not it is.
-    pub(crate) fn wanted(&self) -> Option<NodeId> {
-        self.peer().or(match self.side {
-            Side::Dialled(node) => Some(node),
-            Side::Accepted => None,
-        })
-    }
-
     /// The socket takes bytes again, or a dial was answered. True: it is connected only now.
     pub(crate) fn on_writable(&mut self) -> Result<bool, LinkError> {
         self.writable = true;
