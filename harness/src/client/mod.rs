@@ -239,13 +239,7 @@ impl Client {
                     continue;
                 }
                 Ok(Progress::Redirected) => trouble = "nodes redirect to each other".into(),
-                Ok(Progress::Wait(why)) => {
-                    // A node that knows no leader may be cut off, or a stranger: ask another one.
-                    if why.contains("CLUSTERDOWN") {
-                        self.next_address();
-                    }
-                    trouble = why;
-                }
+                Ok(Progress::Wait(why)) => trouble = why,
                 Err(error) => {
                     trouble = error.to_string();
                     self.next_address();
