@@ -109,6 +109,12 @@ impl Records {
     }
 }
 
+fn cut(cuts: &mut Vec<(NodeId, NodeId)>, from: NodeId, to: NodeId) {
+    if !cuts.contains(&(from, to)) {
+        cuts.push((from, to));
+    }
+}
+
 /// Kinds of messages that `Move::Lose` tells apart.
 const KINDS: u8 = 5;
 
@@ -245,6 +251,10 @@ impl<O: Observer> Bare<O> {
                 self.cut(usize::from(link), both);
                 Ok(())
             }
+            Move::Split { side } => {
+                self.split(side);
+                Ok(())
+            }
             Move::Heal => {
                 self.cut.clear();
                 Ok(())
@@ -302,6 +312,17 @@ impl<O: Observer> Bare<O> {
         (!self.flight.is_empty()).then(|| usize::from(pick) % self.flight.len())
     }
 
+    fn split(&mut self, side: u8) {
+        let on_side = |at: usize| side >> (at % 8) & 1 == 1;
+        for (one, from) in self.seats.iter().enumerate() {
+            for (other, to) in self.seats.iter().enumerate() {
+                if on_side(one) != on_side(other) {
+                    cut(&mut self.cut, from.node, to.node);
+                }
+            }
+        }
+    }
+
     /// The seat that a client turns to.
     fn addressed(&self, node: u8) -> usize {
         let leads = |seat: &Seat| seat.replica.as_ref().is_some_and(|replica| replica.propose_room() > 0);
@@ -313,9 +334,9 @@ impl<O: Observer> Bare<O> {
         let seats = self.seats.len();
         let (from, to) = (link % seats, link / seats % seats);
         let (from, to) = (self.seats[from].node, self.seats[to].node);
-        self.cut.push((from, to));
+        cut(&mut self.cut, from, to);
         if both {
-            self.cut.push((to, from));
+            cut(&mut self.cut, to, from);
         }
     }
 

@@ -95,6 +95,11 @@ pub enum Move {
         /// In both directions.
         both: bool,
     },
+    /// Messages between two sides are held until the links heal.
+    Split {
+        /// The nodes of one side, as bits.
+        side: u8,
+    },
     /// No link is cut any more.
     Heal,
     /// The operator asks for another leader.
@@ -142,7 +147,7 @@ impl Schedule {
         Some(Schedule {
             voters,
             quorum,
-            election: if shape & 0x08 == 0 { ElectionPolicy::Stable } else { ElectionPolicy::HighestId },
+            election: if shape & HIGHEST_ID == 0 { ElectionPolicy::Stable } else { ElectionPolicy::HighestId },
             window: 1 << (windows & 0x07),
             seed: u64::from(*one) << 8 | u64::from(*two),
             moves: moves.iter().map(|bytes| Move::decode(*bytes)).collect(),
@@ -165,54 +170,53 @@ impl Schedule {
 
     /// A schedule from a seed: each kind of move is on or off, and how often it is drawn differs by seed.
     pub fn random(seed: u64, election: ElectionPolicy, moves: usize) -> Schedule {
-        let mut shape = Rng::new(seed, Concern::Topology);
-        let mut head = [0u8; HEAD_BYTES];
-        head.iter_mut().for_each(|byte| *byte = shape.draw() as u8);
-        let mut schedule = Schedule::decode(&head).unwrap_or_else(|| unreachable!("the head is whole"));
-        schedule.election = election;
+        let bytes = Schedule::random_bytes(seed, election, moves);
+        let mut schedule = Schedule::decode(&bytes).unwrap_or_else(|| unreachable!("the head is whole"));
         schedule.seed = seed;
+        schedule
+    }
+
+    /// The same as bytes, as a fuzzer would make them.
+    pub fn random_bytes(seed: u64, election: ElectionPolicy, moves: usize) -> Vec<u8> {
+        let mut shape = Rng::new(seed, Concern::Topology);
+        let mut bytes: Vec<u8> = (0..HEAD_BYTES).map(|_| shape.draw() as u8).collect();
+        bytes[0] = match election {
+            ElectionPolicy::Stable => bytes[0] & !HIGHEST_ID,
+            ElectionPolicy::HighestId => bytes[0] | HIGHEST_ID,
+        };
         let mut rng = Rng::new(seed, Concern::Schedule);
-        let mut weights: Vec<(u8, u64)> = Vec::new();
+        let mut weights: Vec<(Kind, u64)> = Vec::new();
         for kind in Kind::ALL {
-            let needed = matches!(kind, Kind::Deliver | Kind::Sync | Kind::Run | Kind::Propose | Kind::Restart);
-            if needed || rng.coin() {
-                let top = match kind {
-                    Kind::Deliver | Kind::Sync => 300,
-                    Kind::Run | Kind::Tick | Kind::Propose | Kind::Read => 60,
-                    Kind::Crash
-                    | Kind::Cut
-                    | Kind::Pass
-                    | Kind::Repeat
-                    | Kind::Drop
-                    | Kind::Lose
-                    | Kind::Restart
-                    | Kind::Heal => 30,
-                    Kind::HandOver | Kind::FailDisk => 8,
-                };
-                weights.push((kind as u8, rng.log_uniform(1, top)));
+            let on = kind.is_needed() || rng.coin();
+            let weight = rng.log_uniform(1, kind.weight_max());
+            if on {
+                weights.push((kind, weight));
             }
         }
         let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
-        // Whole runs of schedules begin with a leader, as whole lives of clusters do.
+        // Half of the schedules begin with a leader, as most of a cluster's life does.
         if rng.coin() {
-            schedule.moves.push(Move::Run { ms: 2_000, loss: 0, twice: 0, lazy: 0 });
+            bytes.extend([Kind::Run as u8, 0xff, 0, 0]);
         }
         for _ in 0..moves {
             let mut drawn = rng.below(total);
-            let mut chosen = Kind::Deliver as u8;
+            let mut picked = Kind::Deliver;
             for (kind, weight) in &weights {
                 if drawn < *weight {
-                    chosen = *kind;
+                    picked = *kind;
                     break;
                 }
                 drawn -= weight;
             }
             let bits = rng.draw();
-            schedule.moves.push(Move::decode([chosen, bits as u8, (bits >> 8) as u8, (bits >> 16) as u8]));
+            bytes.extend([picked as u8, bits as u8, (bits >> 8) as u8, (bits >> 16) as u8]);
         }
-        schedule
+        bytes
     }
 }
+
+/// The bit of a schedule's first byte that says who should lead.
+const HIGHEST_ID: u8 = 0x08;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -230,13 +234,14 @@ enum Kind {
     Crash,
     Restart,
     Cut,
+    Split,
     Heal,
     HandOver,
     FailDisk,
 }
 
 impl Kind {
-    const ALL: [Kind; 16] = [
+    const ALL: [Kind; 17] = [
         Kind::Deliver,
         Kind::Sync,
         Kind::Run,
@@ -250,10 +255,36 @@ impl Kind {
         Kind::Crash,
         Kind::Restart,
         Kind::Cut,
+        Kind::Split,
         Kind::Heal,
         Kind::HandOver,
         Kind::FailDisk,
     ];
+}
+
+impl Kind {
+    /// Without these nothing is decided.
+    fn is_needed(self) -> bool {
+        matches!(self, Kind::Deliver | Kind::Sync | Kind::Run | Kind::Propose | Kind::Restart | Kind::Heal)
+    }
+
+    /// How often it is drawn at the most, beside the others.
+    fn weight_max(self) -> u64 {
+        match self {
+            Kind::Deliver | Kind::Sync => 300,
+            Kind::Run | Kind::Tick | Kind::Propose | Kind::Read => 60,
+            Kind::Crash
+            | Kind::Cut
+            | Kind::Split
+            | Kind::Pass
+            | Kind::Repeat
+            | Kind::Drop
+            | Kind::Lose
+            | Kind::Restart
+            | Kind::Heal => 30,
+            Kind::HandOver | Kind::FailDisk => 8,
+        }
+    }
 }
 
 impl Move {
@@ -285,6 +316,7 @@ impl Move {
             Kind::Restart => Move::Restart { node: one },
             Kind::FailDisk => Move::FailDisk { node: one },
             Kind::Cut => Move::Cut { link: one, both: two & 1 == 1 },
+            Kind::Split => Move::Split { side: one },
             Kind::Heal => Move::Heal,
             Kind::HandOver => Move::HandOver { to: one },
         }

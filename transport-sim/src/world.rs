@@ -654,11 +654,16 @@ impl<O: Observer> World<O> {
     /// How long the healed world may take: 20 election time-outs, and what clients need at the most to notice that an
     /// old connection is dead, to hear CLUSTERDOWN, and to ask for what they had not asked for yet.
     fn patience_us(&self) -> u64 {
-        /// One operation of many, on calm links and disks, with a window of one slot.
+        /// One operation of many, on calm links and disks.
         const OPERATION_US: u64 = 5_000;
+        /// With fewer slots than this, followers learn what is chosen by heartbeats, and commands wait for that.
+        const WINDOW_PIPELINED: u32 = 3;
+        let config = &self.scenario.config;
+        let pipelined = config.window_slots >= WINDOW_PIPELINED;
+        let operation_us = if pipelined { OPERATION_US } else { config.heartbeat_us };
         let patience = self.scenario.clients.iter().map(|manner| manner.patience_us).max().unwrap_or(0);
         let operations: u64 = self.clients.iter().map(Client::left).sum();
-        20 * self.scenario.config.election_timeout_us + 4 * patience + operations * OPERATION_US
+        20 * config.election_timeout_us + 4 * patience + operations * operation_us
     }
 
     fn is_done(&self) -> bool {

@@ -19,7 +19,7 @@ fn mutants_are_caught() {
         (Mutant::VoteCountedTwice, WorldKind::Node, 100),
         (Mutant::TestimonyBeforeSync, WorldKind::Bare, 20),
         (Mutant::TestimonyBeforeSync, WorldKind::Node, 20),
-        (Mutant::PlainFirstUnchosenIndex, WorldKind::Bare, 500),
+        (Mutant::PlainFirstUnchosenIndex, WorldKind::Bare, 1_000),
         (Mutant::PlainFirstUnchosenIndex, WorldKind::Node, 1_000),
     ];
     for (mutant, world, budget) in cases {
