@@ -184,6 +184,12 @@ pub enum KnownBy {
         /// Where.
         offset: u64,
     },
+    /// Something is written further on than the group reaches, or than any group can.
+    #[error("a later write follows, up to offset {offset}")]
+    LaterBytes {
+        /// The last byte that is not zero.
+        offset: u64,
+    },
     /// A later segment is in use, and segments are ended before the next one is used.
     #[error("a later segment is in use")]
     LaterSegment,

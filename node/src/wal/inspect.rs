@@ -148,18 +148,22 @@ impl<F: Files> Inspect<F> {
             self.show(number, at, Ok(Item::Unused { bytes: segment.bytes.saturating_sub(at) }));
             return Ok(None);
         };
-        let behind = at + u64::from(head.align);
-        let later = segment.later_head(&mut self.files, head, head.owner.seed(), behind, last)?;
-        let Damaged { offset, damage } = damaged;
-        let item = match later {
-            Some(later) => {
-                let reason = Corruption::Group { damage, known_by: KnownBy::LaterGroup { offset: later } };
-                Err(segment.corrupt(&self.files, offset, reason))
+        let later = segment.later_write(&mut self.files, head, head.owner.seed(), (at, damaged), last)?;
+        let Damaged { offset, damage, head: _ } = damaged;
+        let (item, next) = match later {
+            Some(known_by) => {
+                let next = match known_by {
+                    KnownBy::LaterGroup { offset } => Some(offset),
+                    KnownBy::First | KnownBy::LaterBytes { .. } | KnownBy::LaterSegment | KnownBy::OneBit { .. } => {
+                        None
+                    }
+                };
+                (Err(segment.corrupt(&self.files, offset, Corruption::Group { damage, known_by })), next)
             }
-            None => Ok(Item::Torn { bytes: last - at + 1, damage }),
+            None => (Ok(Item::Torn { bytes: last - at + 1, damage }), None),
         };
         self.show(number, offset, item);
-        Ok(later)
+        Ok(next)
     }
 }
 

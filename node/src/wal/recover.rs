@@ -155,7 +155,7 @@ impl Walk {
                 Stop::At(at, damaged) => (at, damaged),
             };
             let torn = self.judge(files, &mut segment, &head, at, damaged)?;
-            let prepared = self.unused(files, &segment, damaged, numbers)?;
+            let prepared = self.unused(files, &segment, damaged, torn, numbers)?;
             return Ok(Opened {
                 recovered: self.recovery.finish().map_err(|reason| WalError::Impossible {
                     path: files.path(&segment.name),
@@ -194,7 +194,12 @@ impl Walk {
         let mut at = head.first_group();
         loop {
             match segment.at(files, head, self.seed, at)? {
-                Found::Damaged(damaged) => return Ok(Stop::At(at, damaged)),
+                Found::Damaged(damaged) => {
+                    if let Some(group) = &damaged.head {
+                        self.check_order(files, segment, at, group)?;
+                    }
+                    return Ok(Stop::At(at, damaged));
+                }
                 Found::End(group) => {
                     self.check_order(files, segment, at, &group)?;
                     return Ok(Stop::End);
@@ -284,9 +289,8 @@ impl Walk {
         let Some(last) = segment.last_written(files, at, segment.bytes)? else {
             return Ok(None);
         };
-        let behind = at + u64::from(head.align);
-        if let Some(offset) = segment.later_head(files, head, self.seed, behind, last)? {
-            return corrupt(files, segment, KnownBy::LaterGroup { offset });
+        if let Some(known_by) = segment.later_write(files, head, self.seed, (at, damaged), last)? {
+            return corrupt(files, segment, known_by);
         }
         if let Some((offset, bit)) = flipped_bit(files, segment, head, self.seed, self.sequence, at)? {
             return corrupt(files, segment, KnownBy::OneBit { offset, bit });
@@ -301,6 +305,7 @@ impl Walk {
         files: &mut F,
         last: &Segment,
         damaged: Damaged,
+        torn: Option<TornTail>,
         numbers: &[u64],
     ) -> Result<Option<SegmentHead>, WalError> {
         let mut later = numbers.iter().filter(|number| **number > last.number);
@@ -315,16 +320,17 @@ impl Walk {
         if *number != last.number + 1 {
             return Err(last.corrupt(files, damaged.offset, in_use));
         }
-        // Its first megabyte tells: the first group goes to its begin, and the mark that ends the segment before
-        // is durable by then, so that a used segment comes here only if both are damaged.
+        // Its first megabyte tells, as the first group goes to its begin.
         let begin = head.first_group();
         let end = segment.bytes.min(begin + PIECE_BYTES as u64);
         let Some(written) = segment.last_written(files, begin, end)? else {
             return Ok(Some(head));
         };
+        // The mark that ends the segment before is durable before anything is written here. So bytes here say that
+        // what is damaged there is the mark, or a group before it; where nothing is damaged, they are stray.
         match segment.later_head(files, &head, self.seed, begin, written)? {
-            Some(_) => Err(last.corrupt(files, damaged.offset, in_use)),
-            None => Ok(None),
+            None if torn.is_none() => Ok(None),
+            Some(_) | None => Err(last.corrupt(files, damaged.offset, in_use)),
         }
     }
 }

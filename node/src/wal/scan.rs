@@ -5,7 +5,7 @@ use std::io;
 
 use bytes::{Bytes, BytesMut};
 
-use super::error::{Corruption, Damage, WalError};
+use super::error::{Corruption, Damage, KnownBy, WalError};
 use super::files::Files;
 use super::layout::{
     GROUP_BYTES_MAX, GROUP_HEAD_BYTES, GroupHead, GroupSeed, HeadKind, LogSeed, RECORD_HEAD_BYTES, RecordHead,
@@ -44,6 +44,17 @@ pub(super) struct Damaged {
     /// Where in the segment the damage begins.
     pub(super) offset: u64,
     pub(super) damage: Damage,
+    /// Its head, if that is whole.
+    pub(super) head: Option<GroupHead>,
+}
+
+impl Damaged {
+    /// Where this group, which begins at `at`, ends at the latest. Nothing is ever written behind a group before
+    /// the group is durable, and the room there is zeros until then.
+    fn end(&self, at: u64, align: u32) -> u64 {
+        let bytes = self.head.map_or(GROUP_BYTES_MAX as u64, |head| head.bytes());
+        at.saturating_add(padded(bytes, align))
+    }
 }
 
 impl Segment {
@@ -106,7 +117,7 @@ impl Segment {
         seed: LogSeed,
         offset: u64,
     ) -> Result<Found, WalError> {
-        let damaged = |offset, damage| Ok(Found::Damaged(Damaged { offset, damage }));
+        let damaged = |offset, damage| Ok(Found::Damaged(Damaged { offset, damage, head: None }));
         let bytes = self.view(files, offset, GROUP_HEAD_BYTES)?;
         if bytes.iter().all(|byte| *byte == 0) {
             return damaged(offset, Damage::Blank);
@@ -125,8 +136,28 @@ impl Segment {
         let body = self.view(files, offset.saturating_add(GROUP_HEAD_BYTES as u64), body_bytes)?;
         match check_body(&group, seed.group(group.sequence), &body) {
             Ok(()) => Ok(Found::Group(group, body)),
-            Err((at, damage)) => damaged(offset + (GROUP_HEAD_BYTES + at) as u64, damage),
+            Err((at, damage)) => {
+                let offset = offset + (GROUP_HEAD_BYTES + at) as u64;
+                Ok(Found::Damaged(Damaged { offset, damage, head: Some(group) }))
+            }
         }
+    }
+
+    /// What shows that something was written after the damaged group at `at`, so that the group was durable;
+    /// `last` is the last byte of the segment that is not zero.
+    pub(super) fn later_write<F: Files>(
+        &mut self,
+        files: &mut F,
+        head: &SegmentHead,
+        seed: LogSeed,
+        (at, damaged): (u64, Damaged),
+        last: u64,
+    ) -> Result<Option<KnownBy>, WalError> {
+        let behind = at + u64::from(head.align);
+        if let Some(offset) = self.later_head(files, head, seed, behind, last)? {
+            return Ok(Some(KnownBy::LaterGroup { offset }));
+        }
+        Ok((last >= damaged.end(at, head.align)).then_some(KnownBy::LaterBytes { offset: last }))
     }
 
     /// Searches from `offset` to `last` for a whole group head.

@@ -5,6 +5,7 @@ mod damage;
 mod golden;
 mod inspecting;
 mod reading;
+mod tail;
 mod writing;
 
 use bytes::Bytes;

@@ -4,12 +4,12 @@
 use super::*;
 use crate::wal::{Corruption, Damage, Files, KnownBy};
 
-const FIRST: &str = "0000000000000001.wal";
-const SECOND: &str = "0000000000000002.wal";
+pub(super) const FIRST: &str = "0000000000000001.wal";
+pub(super) const SECOND: &str = "0000000000000002.wal";
 
 /// A log of two segments: the first ended by its mark, two groups in the second, the last group larger than a
 /// sector. Returns the records of the last group apart.
-fn two_segments(align_bytes: u32) -> (MemoryFiles, Vec<Record>, Vec<Record>, WalSettings) {
+pub(super) fn two_segments(align_bytes: u32) -> (MemoryFiles, Vec<Record>, Vec<Record>, WalSettings) {
     let settings = WalSettings { segment_bytes: if align_bytes == 8 { 1536 } else { 4096 }, align_bytes };
     let (mut wal, _) = Wal::open(fresh(settings), settings).expect("a new log");
     let mut before = vec![Record::Formatted(formatted())];
@@ -34,7 +34,7 @@ fn two_segments(align_bytes: u32) -> (MemoryFiles, Vec<Record>, Vec<Record>, Wal
 }
 
 /// Where the last group begins, in the second segment.
-fn last_group(files: &MemoryFiles) -> usize {
+pub(super) fn last_group(files: &MemoryFiles) -> usize {
     let found = Inspect::new(files.clone()).expect("a log");
     let groups = found.filter(|found| found.segment == 2 && matches!(found.item, Ok(Item::Group { .. })));
     groups.last().expect("a group").offset as usize
@@ -219,13 +219,19 @@ fn sectors_of_different_lives_are_never_taken_together() {
     let (_, recovered) = Wal::open(files, SMALL).expect("a torn tail");
     assert_eq!(recovered, validated(&[Record::Formatted(formatted()), started(1)]));
 
-    // An old group in place of the one that was sealed: a write that the disk lost.
-    let mut files = with_groups(SMALL, &[]);
-    files.edit(FIRST, |bytes| bytes.clone_from(&[&one[..2560], &other[2560..]].concat()));
-    let refused = Wal::open(files, SMALL);
-    let Err(WalError::Corrupt { offset: 2560, reason: Corruption::Seal, .. }) = refused else {
-        panic!("{refused:?}");
-    };
+    // An old group in place of the one that was sealed: a write that the disk lost. The head behind it says so, even
+    // if the rest of its group is torn.
+    for torn in [0, 3] {
+        let mut files = with_groups(SMALL, &[]);
+        files.edit(FIRST, |bytes| {
+            bytes.clone_from(&[&one[..2560], &other[2560..]].concat());
+            bytes[2610] ^= torn;
+        });
+        let refused = Wal::open(files, SMALL);
+        let Err(WalError::Corrupt { offset: 2560, reason: Corruption::Seal, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+    }
 }
 
 /// The exposure that docs/storage.md states, and what ends it: two flipped bits in the last group look like a torn
