@@ -1,17 +1,18 @@
 //! Damaged logs: opening one never panics, and never passes for a log with less in it.
 //!
 //! An input is a list of edits of a small log of several segments. Flips and cuts are damage: then opening
-//! either fails, or finds everything, or all but the last group, and that only if nothing sealed it (a torn
-//! write looks the same). Edits that write chosen bytes could forge a log, so after them only "no panic", and
-//! "what opens opens again to the same", are asked.
+//! either fails, or finds everything, or all but the last groups, and that only as far as a torn write looks the
+//! same: the last group alone must be damaged itself, and where more are lost, the head of every one of them.
+//! Edits that write chosen bytes could forge a log, so after them only "no panic", and "what opens opens again to
+//! the same", are asked.
 
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use node::wal::{Files, Inspect, MemoryFiles, Wal, WalSettings};
+use node::wal::{Files, Inspect, Item, MemoryFiles, Wal, WalError, WalSettings};
 use paxos_core::{
     Ballot, Boot, ClusterId, CommandId, Entries, Entry, Formatted, Genesis, Incarnation, Member, Membership, NodeId,
-    QuorumSystem, Record, Recovered, Slot,
+    QuorumSystem, Record, Recovered, Recovery, Slot,
 };
 
 const SETTINGS: WalSettings = WalSettings { segment_bytes: 2_048, align_bytes: 64 };
@@ -19,13 +20,72 @@ const SETTINGS: WalSettings = WalSettings { segment_bytes: 2_048, align_bytes: 6
 /// Edits of one input; more only slow a fuzzer down.
 const EDITS_MAX: usize = 16;
 
-/// A log, what opening it finds, and what it would find without its last group.
-#[derive(Clone)]
+/// The head of a group (docs/storage.md §3).
+const GROUP_HEAD_BYTES: u64 = 40;
+
+/// A log and the groups in it.
 struct Base {
     files: MemoryFiles,
-    whole: Recovered,
-    /// `None` if the last group is sealed.
-    without_last: Option<Recovered>,
+    groups: Vec<Group>,
+}
+
+/// A group: what one sync made durable.
+struct Group {
+    /// Its file.
+    name: String,
+    /// Where its head begins.
+    at: u64,
+    /// Where its last record ends.
+    end: u64,
+    /// What is found in a log that ends with this group.
+    found: Option<Recovered>,
+}
+
+impl Base {
+    /// The groups of a log, by what the log shows of itself and what the core makes of their records.
+    fn new(files: MemoryFiles) -> Base {
+        let shown = Inspect::new(files.clone()).unwrap_or_else(|error| panic!("a log in memory: {error}"));
+        let (mut groups, mut records): (Vec<Group>, Vec<Record>) = (Vec::new(), Vec::new());
+        for shown in shown {
+            match shown.item.unwrap_or_else(|error| panic!("a good log: {error}")) {
+                Item::Group { bytes, .. } => groups.push(Group {
+                    name: format!("{:016}.wal", shown.segment),
+                    at: shown.offset,
+                    end: shown.offset + GROUP_HEAD_BYTES + u64::from(bytes),
+                    found: validated(&records),
+                }),
+                Item::Record(record) => {
+                    records.push(record);
+                    if let Some(group) = groups.last_mut() {
+                        group.found = validated(&records);
+                    }
+                }
+                Item::Segment { .. } | Item::End | Item::Torn { .. } | Item::Unused { .. } => {}
+            }
+        }
+        Base { files, groups }
+    }
+
+    /// Whether a log with this damage may open and find this much: everything, or what a torn write would leave.
+    fn passes(&self, damaged: &MemoryFiles, found: &Recovered) -> bool {
+        let differs = |group: &Group, end: u64| {
+            let bytes = |files: &MemoryFiles| {
+                let mut bytes = vec![0; (end - group.at) as usize];
+                files.clone().read_at(&group.name, group.at, &mut bytes).map(|read| bytes.truncate(read)).ok();
+                bytes
+            };
+            bytes(&self.files) != bytes(damaged)
+        };
+        (1..=self.groups.len()).rev().any(|kept| {
+            let (rest, lost) = self.groups.split_at(kept);
+            rest.last().is_some_and(|last| last.found.as_ref() == Some(found))
+                && match lost {
+                    [] => true,
+                    [group] => differs(group, group.end),
+                    more => more.iter().all(|group| differs(group, group.at + GROUP_HEAD_BYTES)),
+                }
+        })
+    }
 }
 
 /// One edit: 8 bytes of input.
@@ -114,24 +174,32 @@ pub fn run(input: &[u8]) {
         // Every item carries its own judgement; nothing to assert but that all of it is shown in bounded steps.
         assert!(inspect.take(100_000).count() < 100_000, "inspection does not end");
     }
-    let Ok((wal, found)) = Wal::open(files, SETTINGS) else { return };
+    let Ok((wal, found)) = Wal::open(files.clone(), SETTINGS) else { return };
     if only_damage {
-        let passes = found == base.whole || base.without_last.as_ref() == Some(&found);
-        assert!(passes, "damage passes for another log: {found:?}");
+        assert!(base.passes(&files, &found), "damage passes for another log: {found:?}");
     }
     let again = Wal::open(wal.into_files(), SETTINGS);
     assert_eq!(again.ok().map(|(_, found)| found), Some(found), "what opened opens again to the same");
 }
 
-fn base(sealed: bool) -> Base {
-    let mut files = MemoryFiles::new();
-    let written = write(&mut files, sealed);
-    let (whole, without_last) = written.unwrap_or_else(|error| panic!("a log in memory: {error}"));
-    Base { files, whole, without_last: (!sealed).then_some(without_last) }
+/// What the core makes of these records; nothing of none.
+fn validated(records: &[Record]) -> Option<Recovered> {
+    let mut recovery = Recovery::new();
+    records.iter().try_for_each(|record| recovery.record(record.clone())).ok()?;
+    recovery.finish().ok()
 }
 
-/// Some thirty groups over several segments; what is found afterwards, and before the last group.
-fn write(files: &mut MemoryFiles, sealed: bool) -> Result<(Recovered, Recovered), node::wal::WalError> {
+fn base(sealed: bool) -> Base {
+    let mut files = MemoryFiles::new();
+    write(&mut files, sealed).unwrap_or_else(|error| panic!("a log in memory: {error}"));
+    let base = Base::new(files);
+    let found = Wal::open(base.files.clone(), SETTINGS).map(|(_, found)| found);
+    assert_eq!(found.ok().as_ref(), base.groups.last().and_then(|last| last.found.as_ref()), "a good log opens");
+    base
+}
+
+/// Some forty groups over several segments; sealed or not, the last one with records is a promise.
+fn write(files: &mut MemoryFiles, sealed: bool) -> Result<(), WalError> {
     let member = Member { node: NodeId(1), incarnation: Incarnation(11), generation: 0 };
     let membership = Membership::new(vec![member], vec![], QuorumSystem::Majority);
     let genesis = membership.and_then(|membership| Genesis::new(membership, 4_096));
@@ -157,17 +225,12 @@ fn write(files: &mut MemoryFiles, sealed: bool) -> Result<(Recovered, Recovered)
             wal.sync()?;
         }
     }
-    drop(wal);
-    let (_, without_last) = Wal::open(files.clone(), SETTINGS)?;
-    let (mut wal, _) = Wal::open(&mut *files, SETTINGS)?;
     wal.append(&Record::Promised(Ballot { round: 2, ..ballot }))?;
     wal.sync()?;
     if sealed {
         wal.seal()?;
     }
-    drop(wal);
-    let (_, whole) = Wal::open(files.clone(), SETTINGS)?;
-    Ok((whole, without_last))
+    Ok(())
 }
 
 #[cfg(test)]

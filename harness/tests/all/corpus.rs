@@ -31,7 +31,7 @@ fn the_corpus_of_resp_runs_clean() {
 
 #[test]
 fn the_corpus_of_wal_runs_clean() {
-    check("wal", harness::fuzzing::wal::run, 9);
+    check("wal", harness::fuzzing::wal::run, 13);
 }
 
 #[test]
