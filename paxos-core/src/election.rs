@@ -51,7 +51,9 @@ pub(crate) struct Election {
     heartbeat_us: u64,
     timeout_us: u64,
     window_slots: u64,
+    /// How far this replica itself knows what is chosen, and how far it has applied it.
     my_first_unchosen: Slot,
+    my_next_to_apply: Slot,
     me: NodeId,
     my_voter: Option<VoterSet>,
     peers: Vec<Peer>,
@@ -88,6 +90,7 @@ impl Election {
             timeout_us: config.election_timeout_us,
             window_slots: u64::from(config.window_slots),
             my_first_unchosen: Slot::FIRST,
+            my_next_to_apply: Slot::FIRST,
             me,
             my_voter: membership.voter(me),
             peers,
@@ -195,7 +198,10 @@ impl Election {
         match self.policy {
             // Alone there is nobody to wait for.
             ElectionPolicy::Stable if self.peers.iter().all(|peer| peer.voter.is_none()) => self.leaderless_since,
-            ElectionPolicy::Stable => self.leaderless_since.plus_us(self.timeout_us).plus_us(self.delay_us),
+            ElectionPolicy::Stable => {
+                let waited = self.leaderless_since.plus_us(self.timeout_us).plus_us(self.delay_us);
+                waited.plus_us(self.lag_us())
+            }
             ElectionPolicy::HighestId => {
                 let settled = self.started.plus_us(self.heartbeat_us.saturating_mul(2));
                 settled.max(self.leaderless_since.plus_us(self.delay_us))
@@ -367,7 +373,7 @@ impl Election {
             ElectionPolicy::HighestId => 0,
         };
         let fixed = match self.policy {
-            ElectionPolicy::Stable => self.lag_us(),
+            ElectionPolicy::Stable => 0,
             // Deterministic: every failure waits one interval more, up to eight.
             ElectionPolicy::HighestId => self.heartbeat_us.saturating_mul(u64::from(self.failures.min(8))),
         };
@@ -375,18 +381,18 @@ impl Election {
     }
 
     /// A replica that would have to catch up before it could serve lets others go first: advice only, since phase
-    /// 1 brings the log.
+    /// 1 brings the log. What it has not applied counts like what it does not know, for it could answer nobody: a
+    /// replica that was started a moment ago knows what is chosen from its disk long before it has applied it.
     fn lag_us(&self) -> u64 {
-        let furthest = self.peers.iter().filter_map(|peer| Some(peer.heard.as_ref()?.heartbeat.first_unchosen)).max();
-        match furthest {
-            Some(slot) if slot.since(self.my_first_unchosen) > self.window_slots => self.timeout_us,
-            Some(_) | None => 0,
-        }
+        let heard = self.peers.iter().filter_map(|peer| Some(peer.heard.as_ref()?.heartbeat.first_unchosen)).max();
+        let furthest = heard.unwrap_or(self.my_first_unchosen).max(self.my_first_unchosen);
+        if furthest.since(self.my_next_to_apply) > self.window_slots { self.timeout_us } else { 0 }
     }
 
-    /// How far this replica itself is; it only weighs in its delay.
-    pub(crate) fn note_progress(&mut self, first_unchosen: Slot) {
+    /// How far this replica itself is; it only weighs in how long it lets others go first.
+    pub(crate) fn note_progress(&mut self, first_unchosen: Slot, next_to_apply: Slot) {
         self.my_first_unchosen = first_unchosen;
+        self.my_next_to_apply = next_to_apply;
     }
 
     /// A campaign or a leadership ended because of a higher ballot, or without an answer.
@@ -421,5 +427,67 @@ impl Election {
     /// A campaign was won.
     pub(crate) fn on_won(&mut self) {
         self.failures >>= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::Member;
+    use crate::node_id::Incarnation;
+    use crate::quorum::QuorumSystem;
+
+    /// Three voters; the first one follows nobody, and neither does the second, whose heartbeats come.
+    fn leaderless(first_unchosen: Slot, next_to_apply: Slot) -> (Election, Membership) {
+        let member = |node| Member { node: NodeId(node), incarnation: Incarnation(1), generation: 0 };
+        let membership = Membership::new((1..=3).map(member).collect(), Vec::new(), QuorumSystem::Majority);
+        let membership = membership.expect("three voters");
+        let mut election = Election::new(&Config::default(), &membership, NodeId(1), Instant::from_us(0), 1);
+        election.note_progress(first_unchosen, next_to_apply);
+        (election, membership)
+    }
+
+    fn hear(election: &mut Election, at_us: u64, first_unchosen: Slot) {
+        let boot = |counter| Boot { counter, nonce: 1 };
+        let heartbeat = Heartbeat {
+            leading: None,
+            following: None,
+            contact: true,
+            can_vote: true,
+            prefix: first_unchosen,
+            first_unchosen,
+            room: 1,
+            round: 0,
+            sent_us: at_us,
+            echo: Some(Echo { boot: boot(1), sent_us: at_us, leading: None, round: 0 }),
+        };
+        election.on_heartbeat(NodeId(2), boot(7), heartbeat, boot(1), Instant::from_us(at_us));
+    }
+
+    /// When it campaigns, in heartbeat intervals; how far the peer is.
+    fn campaigns_after(first_unchosen: u64, next_to_apply: u64, peer: u64) -> u64 {
+        let slot = |number| Slot::FIRST.plus(number);
+        let (mut election, membership) = leaderless(slot(first_unchosen), slot(next_to_apply));
+        for intervals in 1..100 {
+            let at_us = intervals * Config::default().heartbeat_us;
+            hear(&mut election, at_us, slot(peer));
+            if election.wants_campaign(Instant::from_us(at_us), true, &membership) {
+                return intervals;
+            }
+        }
+        100
+    }
+
+    #[test]
+    fn who_lags_lets_others_go_first_whether_it_knows_or_has_applied_too_little() {
+        let timeout = Config::default().election_timeout_us / Config::default().heartbeat_us;
+        let current = campaigns_after(9_000, 9_000, 9_000);
+        assert!(current <= timeout + 2, "{current}");
+        // A little behind is no reason to wait; more than a window is, for one time-out more.
+        let cases = [(8_000, 8_000, 0), (4_000, 4_000, timeout), (9_000, 4_000, timeout), (9_000, 8_000, 0)];
+        for (first_unchosen, next_to_apply, more) in cases {
+            let after = campaigns_after(first_unchosen, next_to_apply, 9_000);
+            assert_eq!(after, current + more, "first_unchosen {first_unchosen}, next_to_apply {next_to_apply}");
+        }
     }
 }

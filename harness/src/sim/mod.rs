@@ -2,6 +2,8 @@
 
 mod bare;
 mod cluster;
+#[cfg(test)]
+mod failover;
 #[cfg(all(test, paxos_mutants))]
 mod mutants;
 

@@ -122,7 +122,9 @@ impl Replica {
             return;
         }
         let progressed = self.log.first_unchosen() > before;
-        if progressed && self.lacks_inherited() {
+        // Whom it follows feeds it unasked; anybody else answered a pull, and is asked for the next run at once.
+        let fed = self.election.followed().is_some_and(|(_, leader)| leader == from);
+        if progressed && !fed {
             self.pull(actions);
         }
     }

@@ -15,6 +15,10 @@ use crate::outbox::Outbox;
 use crate::proposer::{Limits, Proposer};
 use crate::slot::Slot;
 
+/// Runs of chosen entries that one request to the log may bring for applying them again: under load every request
+/// waits for a sync, and with small entries the bytes of a run hold far more of them than its count.
+const REPLAY_RUNS: u64 = 4;
+
 impl Replica {
     /// Sends what is bound: one record and one message for a run, shared by the disk and every peer.
     pub(super) fn flush(&mut self, actions: &mut Vec<Action>) {
@@ -68,7 +72,8 @@ impl Replica {
     }
 
     pub(super) fn apply(&mut self, actions: &mut Vec<Action>) {
-        let page = Page { entries: self.config.run_entries_max as u64, bytes: self.config.run_bytes_max };
+        let entries = (self.config.run_entries_max as u64).saturating_mul(REPLAY_RUNS);
+        let page = Page { entries, bytes: self.config.run_bytes_max };
         let proposals = &mut self.proposals;
         let out = outbox!(self, actions);
         let tag_of = |id| proposals.close_applied(id);

@@ -90,7 +90,7 @@ impl Replica {
         let can_vote = self.can_vote();
         match &mut self.proposer {
             Proposer::Following => {
-                self.election.note_progress(self.log.first_unchosen());
+                self.election.note_progress(self.log.first_unchosen(), self.learner.next_to_apply());
                 if self.election.follow_best(self.now) {
                     let followed = self.election.followed();
                     let reason = if followed.is_some() { RoleReason::HeardLeader } else { RoleReason::LostLeader };
