@@ -411,7 +411,9 @@ impl Leading {
     ) -> bool {
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.fetching() == Some(id)) else { return false };
         peer.set_fetching(None);
-        if first == peer.sent() && !entries.is_empty() {
+        if entries.is_empty() {
+            peer.on_unreadable(out.now);
+        } else if first == peer.sent() {
             stats.entries_repaired = stats.entries_repaired.saturating_add(entries.len() as u64);
             let body = Success { ballot: promised, first, entries: entries.clone() };
             out.send(peer.node, Body::Success(body));

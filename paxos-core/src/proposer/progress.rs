@@ -31,6 +31,8 @@ pub(crate) struct Progress {
     probing: bool,
     /// Chosen entries for it are being read from the log.
     fetching: Option<FetchId>,
+    /// The log could not be read for it: nothing more is asked of the log before the resend is due.
+    unreadable: bool,
 }
 
 /// What to send to a peer next.
@@ -62,6 +64,7 @@ impl Progress {
             pause_us: config.resend_us,
             probing: false,
             fetching: None,
+            unreadable: false,
         }
     }
 
@@ -89,6 +92,12 @@ impl Progress {
         self.fetching = id;
     }
 
+    /// Nothing could be read for it: what another try brings is seen after a pause, which grows (rule 11).
+    pub(crate) fn on_unreadable(&mut self, now: Instant) {
+        self.unreadable = true;
+        self.resend.get_or_insert(now.plus_us(self.pause_us));
+    }
+
     /// Takes what the peer says of itself: how far it is and how much it can hold.
     pub(crate) fn on_report(&mut self, first_unchosen: Slot, room: u32, now: Instant, config: &Config) {
         if self.reported.is_none() {
@@ -112,6 +121,7 @@ impl Progress {
         self.matched = matched;
         self.sent = self.sent.max(matched);
         self.probing = false;
+        self.unreadable = false;
         self.pause_us = config.resend_us;
         self.resend = (self.sent > self.matched).then(|| now.plus_us(self.pause_us));
     }
@@ -138,6 +148,7 @@ impl Progress {
         let lost = self.sent.since(self.matched);
         self.sent = self.matched;
         self.probing = true;
+        self.unreadable = false;
         self.fetching = None;
         self.pause_us = self.pause_us.saturating_mul(2).min(config.resend_us_max);
         self.resend = (lost > 0).then(|| now.plus_us(self.pause_us));
@@ -154,7 +165,11 @@ impl Progress {
     pub(crate) fn next_run(&self, ballot: Ballot, end: Slot, log: &Log, config: &Config) -> Next {
         let in_flight = self.sent.since(self.matched);
         let Some(reported) = self.reported else { return Next::Nothing };
-        if !self.lags(end.max(log.first_unchosen())) || self.fetching.is_some() || (self.probing && in_flight > 0) {
+        if !self.lags(end.max(log.first_unchosen()))
+            || self.fetching.is_some()
+            || self.unreadable
+            || (self.probing && in_flight > 0)
+        {
             return Next::Nothing;
         }
         let limit = reported.plus(self.room);
@@ -200,4 +215,37 @@ pub(crate) fn same_state(first: Slot, state: State, end: Slot, log: &Log, bytes_
 /// The entries of a run that is in memory.
 pub(crate) fn entries_of(run: SlotRange, log: &Log) -> Entries {
     log.entries(run).cloned().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_cannot_be_read_is_asked_for_again_after_a_growing_pause() {
+        let config = Config::default();
+        let ballot = Ballot { round: 1, node: NodeId(1), generation: 0 };
+        // All that the peer lacks is on disk only.
+        let log = Log::new(&config, Slot::FIRST.plus(100));
+        let mut now = Instant::from_us(0);
+        let mut peer = Progress::new(NodeId(2), None, &config);
+        peer.set_heard(true);
+        peer.on_report(Slot::FIRST, 8_192, now, &config);
+        let asks = |peer: &Progress| matches!(peer.next_run(ballot, log.end(), &log, &config), Next::Fetch(_));
+        let mut pauses = std::vec::Vec::new();
+        while now < Instant::from_us(5_000_000) {
+            assert!(asks(&peer));
+            peer.on_unreadable(now);
+            assert!(!asks(&peer), "not before the pause is over");
+            let due = peer.resend_at().expect("a pause ends");
+            pauses.push(due.since_us(now));
+            now = due;
+            peer.on_timeout(now, &config);
+        }
+        assert!(pauses.is_sorted() && pauses.first() == Some(&config.resend_us), "{pauses:?}");
+        assert_eq!(pauses.last(), Some(&config.resend_us_max), "{pauses:?}");
+        peer.on_unreadable(now);
+        peer.on_report(Slot::FIRST.plus(1), 8_192, now, &config);
+        assert!(asks(&peer), "somebody else taught it: the next run may well be readable");
+    }
 }
