@@ -19,30 +19,52 @@ use crate::slot::{Slot, SlotRange};
 pub(crate) struct CatchUp {
     /// first_unchosen at the last heartbeat: without progress since, nobody is repairing this replica.
     seen: Slot,
+    /// Who was asked last, and from which slot on.
+    asked: Option<(NodeId, Slot)>,
     /// Runs being read from the log for peers that asked; one per peer.
     serving: Vec<(FetchId, NodeId)>,
 }
 
 impl CatchUp {
     pub(crate) fn new() -> CatchUp {
-        CatchUp { seen: Slot::FIRST, serving: Vec::new() }
+        CatchUp { seen: Slot::FIRST, asked: None, serving: Vec::new() }
     }
 
-    /// Once per heartbeat interval: asks the furthest peer if nothing came since the last time.
-    pub(crate) fn on_heartbeat_interval(&mut self, furthest: Option<(NodeId, Slot)>, log: &Log, out: &mut Outbox) {
+    /// Once per heartbeat interval: asks for what is missing if nothing came since the last time.
+    pub(crate) fn on_heartbeat_interval(
+        &mut self,
+        teachers: impl Iterator<Item = (NodeId, Slot)> + Clone,
+        log: &Log,
+        out: &mut Outbox,
+    ) {
         let stalled = self.seen == log.first_unchosen();
         self.seen = log.first_unchosen();
         if stalled {
-            self.pull(furthest, log, out);
+            self.pull(None, teachers, log, out);
         }
     }
 
-    /// Asks the furthest peer for what is missing here.
-    pub(crate) fn pull(&self, furthest: Option<(NodeId, Slot)>, log: &Log, out: &mut Outbox) {
-        if let Some((node, end)) = furthest
-            && end > log.first_unchosen()
-        {
-            out.send(node, Body::Fetch(Fetch { slots: SlotRange { first: log.first_unchosen(), end } }));
+    /// Asks one of those who know more for what is missing here: who has just answered, or the furthest. If nothing
+    /// came of the last request it is the next one, since a peer can be heard of and yet be dead, or have nothing to
+    /// give.
+    pub(crate) fn pull(
+        &mut self,
+        answered: Option<NodeId>,
+        teachers: impl Iterator<Item = (NodeId, Slot)> + Clone,
+        log: &Log,
+        out: &mut Outbox,
+    ) {
+        let first = log.first_unchosen();
+        let proven = teachers.clone().find(|(node, _)| Some(*node) == answered);
+        let teacher = proven.or_else(|| match self.asked {
+            Some((mute, asked_from)) if asked_from == first => {
+                teachers.clone().find(|(node, _)| *node > mute).or_else(|| teachers.clone().next())
+            }
+            Some(_) | None => teachers.clone().max_by_key(|(_, end)| *end),
+        });
+        if let Some((node, end)) = teacher {
+            self.asked = Some((node, first));
+            out.send(node, Body::Fetch(Fetch { slots: SlotRange { first, end } }));
         }
     }
 

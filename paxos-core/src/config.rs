@@ -157,13 +157,13 @@ impl Config {
     }
 
     /// The most bytes that a replica's log, its inherited entries and its queues may hold: two windows of undecided
-    /// entries, as many inherited from promises, and as many chosen ones that wait for their mark to be durable.
+    /// entries, eight inherited from promises, and four of chosen ones that wait for their mark to be durable.
     pub fn memory_bytes_max(&self) -> usize {
         /// What a slot costs in the rings beside its payload, and a read in its queue; measured with
         /// `size_of` of the cells and rounded up.
         const SLOT_BYTES: usize = 256;
         const READ_BYTES: usize = 64;
-        let windows = self.window_bytes.saturating_add(self.entry_bytes_max).saturating_mul(6);
+        let windows = self.window_bytes.saturating_add(self.entry_bytes_max).saturating_mul(14);
         let slots = (self.window_slots as usize).saturating_mul(SLOT_BYTES).saturating_mul(8);
         let reads = self.reads_max.saturating_mul(READ_BYTES);
         windows.saturating_add(slots).saturating_add(reads)

@@ -13,6 +13,9 @@ use crate::rng::Rng;
 use crate::slot::Slot;
 use crate::time::Instant;
 
+/// How often a candidate's patience doubles at the most: up to 16 election time-outs.
+const PATIENCE_DOUBLINGS_MAX: u32 = 4;
+
 /// The newest heartbeat of a peer.
 #[derive(Clone, Hash, Debug)]
 struct Heard {
@@ -54,6 +57,8 @@ pub(crate) struct Election {
     /// How far this replica itself knows what is chosen, and how far it has applied it.
     my_first_unchosen: Slot,
     my_next_to_apply: Slot,
+    /// How long its own disk took of late.
+    my_disk_us: u64,
     me: NodeId,
     my_voter: Option<VoterSet>,
     peers: Vec<Peer>,
@@ -91,6 +96,7 @@ impl Election {
             window_slots: u64::from(config.window_slots),
             my_first_unchosen: Slot::FIRST,
             my_next_to_apply: Slot::FIRST,
+            my_disk_us: 0,
             me,
             my_voter: membership.voter(me),
             peers,
@@ -150,10 +156,26 @@ impl Election {
         self.peers.iter().filter_map(echoed_by).filter(|round| reached(*round)).max().unwrap_or(0)
     }
 
-    /// The peer that can teach most, and how far it is.
-    pub(crate) fn furthest(&self, now: Instant) -> Option<(NodeId, Slot)> {
-        let fresh = self.peers.iter().filter(|peer| self.is_fresh(peer, now));
-        fresh.filter_map(|peer| Some((peer.node, peer.heard.as_ref()?.heartbeat.first_unchosen))).max_by_key(|p| p.1)
+    /// The peers that are heard and know more slots chosen than these, and how far each is; by rising id.
+    pub(crate) fn teachers(&self, first_unchosen: Slot, now: Instant) -> impl Iterator<Item = (NodeId, Slot)> + Clone {
+        let fresh = self.peers.iter().filter(move |peer| self.is_fresh(peer, now));
+        let known = fresh.filter_map(|peer| Some((peer.node, peer.heard.as_ref()?.heartbeat.first_unchosen)));
+        known.filter(move |(_, known)| *known > first_unchosen)
+    }
+
+    /// How long a candidate waits for promises: longer with each failure, since disks may be slower than the election
+    /// time-out, and candidates that give up before can never win.
+    pub(crate) fn patience_us(&self) -> u64 {
+        let doubled = self.timeout_us.checked_shl(self.failures.min(PATIENCE_DOUBLINGS_MAX)).unwrap_or(u64::MAX);
+        doubled.saturating_add(self.slowness_us())
+    }
+
+    /// What a disk that is slow beside the election time-out adds to a wait for the disks of others, as its own is the
+    /// best guess at theirs.
+    fn slowness_us(&self) -> u64 {
+        let most_us = self.timeout_us.checked_shl(PATIENCE_DOUBLINGS_MAX).unwrap_or(u64::MAX);
+        let twice_us = self.my_disk_us.saturating_mul(2);
+        if twice_us > self.timeout_us { twice_us.min(most_us) } else { 0 }
     }
 
     /// Voters with whom a round trip ended within the election time-out, this replica included if it can vote.
@@ -200,7 +222,7 @@ impl Election {
             ElectionPolicy::Stable if self.peers.iter().all(|peer| peer.voter.is_none()) => self.leaderless_since,
             ElectionPolicy::Stable => {
                 let waited = self.leaderless_since.plus_us(self.timeout_us).plus_us(self.delay_us);
-                waited.plus_us(self.lag_us())
+                waited.plus_us(self.lag_us()).plus_us(self.slowness_us())
             }
             ElectionPolicy::HighestId => {
                 let settled = self.started.plus_us(self.heartbeat_us.saturating_mul(2));
@@ -393,6 +415,18 @@ impl Election {
     pub(crate) fn note_progress(&mut self, first_unchosen: Slot, next_to_apply: Slot) {
         self.my_first_unchosen = first_unchosen;
         self.my_next_to_apply = next_to_apply;
+    }
+
+    /// How long its own disk took of late.
+    pub(crate) fn note_disk(&mut self, us: u64) {
+        self.my_disk_us = us;
+    }
+
+    /// It promised a candidate: now that one is waited for like a leader, since a higher ballot would only spoil it.
+    pub(crate) fn on_promised(&mut self, now: Instant) {
+        if self.followed.is_none() && self.policy == ElectionPolicy::Stable {
+            self.leaderless_since = now;
+        }
     }
 
     /// A campaign or a leadership ended because of a higher ballot, or without an answer.

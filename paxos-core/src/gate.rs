@@ -41,9 +41,17 @@ pub(crate) struct Gate {
     islands: Vec<(u64, u64)>,
     waiting: VecDeque<(u64, Testimony)>,
     waiting_max: usize,
+    /// Marks that wait: whatever one receipt sets free with a mark shall report it, and so they leave first.
+    marks: Vec<(u64, Slot)>,
     /// Since when the disk owes an answer; restarts with each answer.
     owing_since: Option<Instant>,
+    /// How long answers took of late: the longest, halved with each one that was faster.
+    slowest_us: u64,
 }
+
+/// A disk that is slow but steady does not hang: it may take twice as long as of late, and at the most so many times
+/// what is allowed a disk that nothing is known of.
+const SLOWNESS_MAX: u64 = 16;
 
 impl Gate {
     pub(crate) fn new(owner: Owner, window_slots: u32) -> Gate {
@@ -55,7 +63,9 @@ impl Gate {
             waiting: VecDeque::new(),
             // A vote for each slot of two windows and their repeats; beyond it the peers ask again anyway.
             waiting_max: (window_slots as usize).saturating_mul(4).saturating_add(64),
+            marks: Vec::new(),
             owing_since: None,
+            slowest_us: 0,
         }
     }
 
@@ -68,6 +78,10 @@ impl Gate {
     /// Holds this until every ticket issued so far is redeemed. What others would ask for again is dropped
     /// when too much waits; what the own proposer needs never is, and its windows bound it.
     pub(crate) fn hold(&mut self, testimony: Testimony) {
+        if let Testimony::FirstUnchosen(below) = testimony {
+            self.marks.push((self.issued, below));
+            return;
+        }
         let asked_again = match testimony {
             Testimony::Promise { .. } | Testimony::Accepted { .. } | Testimony::SuccessReply { .. } => true,
             Testimony::OwnPromise { .. } | Testimony::OwnVote { .. } | Testimony::FirstUnchosen(_) => false,
@@ -91,7 +105,7 @@ impl Gate {
         }
         if self.islands.is_empty() && receipt.first() <= self.redeemed.saturating_add(1) {
             self.redeemed = receipt.last();
-            self.owing_since = (self.redeemed < self.issued).then_some(now);
+            self.answered(now);
             return true;
         }
         let at = self.islands.partition_point(|island| island.0 < receipt.first());
@@ -103,17 +117,28 @@ impl Gate {
             self.redeemed = self.redeemed.max(last);
             self.islands.remove(0);
         }
-        self.owing_since = (self.redeemed < self.issued).then_some(now);
+        self.answered(now);
         true
+    }
+
+    fn answered(&mut self, now: Instant) {
+        let took_us = self.owing_since.map_or(0, |since| now.since_us(since));
+        self.slowest_us = took_us.max(self.slowest_us >> 1);
+        self.owing_since = (self.redeemed < self.issued).then_some(now);
     }
 
     /// Whether anything may leave now.
     pub(crate) fn has_ready(&self) -> bool {
-        self.waiting.front().is_some_and(|(sequence, _)| *sequence <= self.redeemed)
+        self.marks.first().is_some_and(|(sequence, _)| *sequence <= self.redeemed)
+            || self.waiting.front().is_some_and(|(sequence, _)| *sequence <= self.redeemed)
     }
 
     /// The next testimony whose ticket is redeemed.
     pub(crate) fn release(&mut self) -> Option<Testimony> {
+        let redeemed = self.marks.iter().take_while(|(sequence, _)| *sequence <= self.redeemed).count();
+        if let Some((_, below)) = self.marks.drain(..redeemed).next_back() {
+            return Some(Testimony::FirstUnchosen(below));
+        }
         let (sequence, _) = self.waiting.front()?;
         if *sequence > self.redeemed && !mutant(Mutant::TestimonyBeforeSync) {
             return None;
@@ -144,9 +169,15 @@ impl Gate {
         Testimony::Accepted { to, ballot, slots }
     }
 
-    /// Whether the disk has owed an answer for this long.
+    /// How long the disk's answers took of late, in microseconds.
+    pub(crate) fn slowest_us(&self) -> u64 {
+        self.slowest_us
+    }
+
+    /// Whether the disk has owed an answer for longer than this, and far longer than it usually takes.
     pub(crate) fn overdue(&self, now: Instant, limit_us: u64) -> bool {
-        self.owing_since.is_some_and(|since| now.since_us(since) > limit_us)
+        let usual_us = self.slowest_us.saturating_mul(2).min(limit_us.saturating_mul(SLOWNESS_MAX));
+        self.owing_since.is_some_and(|since| now.since_us(since) > limit_us.max(usual_us))
     }
 }
 
@@ -163,12 +194,16 @@ mod tests {
         Testimony::FirstUnchosen(Slot::FIRST.plus(number))
     }
 
+    fn reply(number: u32) -> Testimony {
+        Testimony::SuccessReply { to: NodeId(number) }
+    }
+
     fn gate() -> (Gate, Vec<Ticket>) {
         let mut gate = Gate::new(owner(1), 8);
         let mut tickets = Vec::new();
         for number in 0..4 {
             tickets.push(gate.issue(Instant::from_us(0)));
-            gate.hold(mark(number));
+            gate.hold(reply(number));
         }
         (gate, tickets)
     }
@@ -182,9 +217,9 @@ mod tests {
         assert!(gate.redeem(&third.redeem().and(fourth).expect("follows"), now));
         assert_eq!(gate.release(), None);
         assert!(gate.redeem(&first.redeem(), now));
-        assert_eq!((gate.release(), gate.release()), (Some(mark(0)), None));
+        assert_eq!((gate.release(), gate.release()), (Some(reply(0)), None));
         assert!(gate.redeem(&second.redeem(), now));
-        assert_eq!((gate.release(), gate.release(), gate.release()), (Some(mark(1)), Some(mark(2)), Some(mark(3))));
+        assert_eq!((gate.release(), gate.release(), gate.release()), (Some(reply(1)), Some(reply(2)), Some(reply(3))));
         assert!(!gate.overdue(Instant::from_us(1_000_000), 1));
     }
 
@@ -195,7 +230,7 @@ mod tests {
         drop(tickets);
         assert!(gate.redeem(&last.redeem(), Instant::from_us(5)));
         assert_eq!(gate.release(), None);
-        assert!(gate.overdue(Instant::from_us(7), 1));
+        assert!(gate.overdue(Instant::from_us(16), 1), "twice as long as the last answer took");
     }
 
     #[test]
@@ -205,6 +240,39 @@ mod tests {
         assert!(!gate.redeem(&Ticket::new(owner(2), 1).redeem(), now));
         assert!(!gate.redeem(&Ticket::new(owner(1), 5).redeem(), now));
         assert_eq!(gate.release(), None);
+    }
+
+    #[test]
+    fn what_a_receipt_sets_free_with_a_mark_reports_the_mark() {
+        let mut gate = Gate::new(owner(1), 8);
+        let record = gate.issue(Instant::from_us(0));
+        gate.hold(reply(2));
+        let marks: Vec<Ticket> = (1..3)
+            .map(|number| {
+                let ticket = gate.issue(Instant::from_us(0));
+                gate.hold(mark(number));
+                ticket
+            })
+            .collect();
+        let receipt = marks.into_iter().try_fold(record.redeem(), Receipt::and).expect("follow each other");
+        assert!(gate.redeem(&receipt, Instant::from_us(1)));
+        assert_eq!((gate.release(), gate.release(), gate.release()), (Some(mark(2)), Some(reply(2)), None));
+    }
+
+    #[test]
+    fn a_disk_that_is_always_slow_does_not_hang_and_one_that_stops_does() {
+        const LIMIT_US: u64 = 100;
+        let mut gate = Gate::new(owner(1), 8);
+        let mut now_us = 0;
+        for round in 0..8 {
+            let ticket = gate.issue(Instant::from_us(now_us));
+            now_us += 150;
+            let first = round == 0;
+            assert_eq!(gate.overdue(Instant::from_us(now_us), LIMIT_US), first, "round {round}");
+            assert!(gate.redeem(&ticket.redeem(), Instant::from_us(now_us)));
+        }
+        let _lost = gate.issue(Instant::from_us(now_us));
+        assert!(gate.overdue(Instant::from_us(now_us + 301), LIMIT_US));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
-use crate::proposer::Preparing;
+use crate::proposer::{Bounds, Preparing};
 use crate::*;
 
 fn encoded(message: &Message) -> Bytes {
@@ -122,8 +122,9 @@ fn the_value_rule_agrees_with_a_naive_twin() {
         let boot = Boot { counter: 1, nonce: 1 };
         let genesis = genesis_of(3);
         let membership = genesis.membership();
-        let mut preparing = Preparing::new(own, Slot::FIRST, 1, 4_096, Instant::from_us(0));
-        preparing.may_ask();
+        let mut preparing =
+            Preparing::new(own, Slot::FIRST, 1, Bounds::of(&Config::default(), 4_096), Instant::from_us(0));
+        preparing.may_ask(1, Instant::from_us(0));
         let mut twin: BTreeMap<Slot, Vec<Held>> = BTreeMap::new();
         for (held, member) in reports.0.iter().zip(membership.voters()) {
             for report in held {

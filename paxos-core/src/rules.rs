@@ -593,6 +593,78 @@ fn rule_14_a_hand_over_is_taken_at_once_from_the_leader_that_is_followed_only() 
     assert_eq!(lone.replica.role(), Role::Preparing);
 }
 
+/// Whom it asked for chosen entries since the last time.
+fn asked(lone: &mut Lone) -> Vec<u32> {
+    let said = lone.said();
+    said.iter().filter(|(_, body)| matches!(body, Body::Fetch(_))).map(|(node, _)| node.0).collect()
+}
+
+#[test]
+fn rule_10_a_teacher_that_does_not_answer_is_passed_over_at_the_next_heartbeat() {
+    let mut lone = Lone::new(1, 4);
+    let interval = lone.replica.config().heartbeat_us;
+    let mut teachers = vec![];
+    for _ in 0..5 {
+        // Node 2 knows no more than it does itself.
+        for (peer, known) in [(2, 1), (3, 9), (4, 8)] {
+            lone.hear(peer, Body::Heartbeat(Box::new(heartbeat(None, known, lone.now_us))));
+        }
+        lone.wait(interval);
+        teachers.extend(asked(&mut lone));
+    }
+    assert_eq!(teachers, [3, 4, 3, 4, 3]);
+    // Who answers is asked for more at once, although another one is further.
+    let success = Success { ballot: None, first: slot(1), entries: [Entry::Noop].into_iter().collect() };
+    lone.hear(4, Body::Success(success));
+    assert_eq!(asked(&mut lone), [4]);
+}
+
+#[test]
+fn rule_15_a_candidates_time_begins_when_its_own_promise_is_durable_and_grows_with_each_failure() {
+    let mut lone = Lone::new(1, 3);
+    let timeout = lone.replica.config().election_timeout_us;
+    let mut patience = vec![];
+    for disk_us in [0, 0, 0, 3 * timeout] {
+        let own = lone.campaign(&[2, 3]);
+        // However long the disk takes, it neither gives up nor asks anybody.
+        lone.wait(disk_us);
+        assert_eq!((lone.replica.role(), lone.said()), (Role::Preparing, vec![]));
+        lone.sync();
+        let prepares = lone.said();
+        assert!(matches!(&prepares[..], [(NodeId(2), Body::Prepare(Prepare { ballot, .. })), _] if *ballot == own));
+        let asked_at = lone.now_us;
+        while lone.replica.role() == Role::Preparing {
+            lone.wait(1_000);
+        }
+        patience.push((lone.now_us - asked_at) / timeout);
+        lone.said();
+    }
+    // Peers may have disks that are as slow.
+    assert_eq!(patience, [1, 2, 4, 8 + 2 * 3]);
+}
+
+#[test]
+fn rule_15_who_promised_a_candidate_waits_for_it() {
+    let mut lone = Lone::new(1, 3);
+    let timeout = lone.replica.config().election_timeout_us;
+    for round in 1..5 {
+        lone.keep_contact(&[2, 3]);
+        lone.wait(timeout - 1);
+        lone.hear(2, Body::Prepare(Prepare { ballot: ballot(round, 2), from: slot(1) }));
+        lone.sync();
+    }
+    assert_eq!(lone.replica.role(), Role::Following);
+    // The same request again earns no more patience.
+    let before = lone.now_us;
+    let again = Body::Prepare(Prepare { ballot: ballot(4, 2), from: slot(1) });
+    while lone.replica.role() == Role::Following && lone.now_us < before + 2 * timeout {
+        lone.hear(2, again.clone());
+        lone.keep_contact(&[2, 3]);
+        lone.wait(10_000);
+    }
+    assert_eq!(lone.replica.role(), Role::Preparing);
+}
+
 #[test]
 fn rule_15_a_refused_candidate_waits_before_it_tries_a_higher_round() {
     let mut lone = Lone::new(1, 3);

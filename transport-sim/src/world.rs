@@ -656,14 +656,10 @@ impl<O: Observer> World<O> {
     fn patience_us(&self) -> u64 {
         /// One operation of many, on calm links and disks.
         const OPERATION_US: u64 = 5_000;
-        /// With fewer slots than this, followers learn what is chosen by heartbeats, and commands wait for that.
-        const WINDOW_PIPELINED: u32 = 3;
         let config = &self.scenario.config;
-        let pipelined = config.window_slots >= WINDOW_PIPELINED;
-        let operation_us = if pipelined { OPERATION_US } else { config.heartbeat_us };
         let patience = self.scenario.clients.iter().map(|manner| manner.patience_us).max().unwrap_or(0);
         let operations: u64 = self.clients.iter().map(Client::left).sum();
-        20 * config.election_timeout_us + 4 * patience + operations * operation_us
+        20 * config.election_timeout_us + 4 * patience + operations * OPERATION_US
     }
 
     fn is_done(&self) -> bool {

@@ -6,7 +6,7 @@ mod preparing;
 mod progress;
 
 pub(crate) use leading::{Leading, Limits};
-pub(crate) use preparing::{Heard, Preparing};
+pub(crate) use preparing::{Bounds, Heard, Preparing};
 pub(crate) use progress::{Progress, entries_of, same_state};
 
 use crate::ballot::Ballot;

@@ -5,7 +5,9 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::ballot::Ballot;
+use crate::config::Config;
 use crate::entry::Entry;
+use crate::limits::ENTRY_HEAD_BYTES;
 use crate::membership::Membership;
 use crate::message::{Held, Promise};
 use crate::node_id::{Boot, NodeId};
@@ -31,21 +33,48 @@ pub(crate) struct Found {
     pub(crate) entry: Entry,
 }
 
+/// See `Bounds::of`.
+const WINDOWS_FOUND_MAX: usize = 8;
+
+fn cost(entry: &Entry) -> usize {
+    entry.payload_bytes().saturating_add(ENTRY_HEAD_BYTES)
+}
+
 #[derive(Clone, Hash, Debug)]
 pub(crate) struct Preparing {
     ballot: Ballot,
     from: Slot,
-    begun: Instant,
-    /// The own promise is durable: `Prepare` may leave.
-    asking: bool,
+    /// Since when the own promise is durable and `Prepare` may leave: a slow disk of its own costs it no time.
+    asking_since: Option<Instant>,
+    patience_us: u64,
     resend: Instant,
     resend_us: u64,
     chunks: Vec<Chunks>,
     promised: VoterSet,
     found: BTreeMap<Slot, Found>,
+    /// Payload and head bytes of what was found.
+    found_bytes: usize,
     /// Every slot below is chosen, as some promise says, and is fetched rather than proposed.
     floor: Slot,
-    found_max: usize,
+    bounds: Bounds,
+}
+
+/// What promises may show at the most, all of them together.
+#[derive(Clone, Copy, Hash, Debug)]
+pub(crate) struct Bounds {
+    /// Slots from the floor on.
+    slots: u64,
+    /// Payload and head bytes.
+    bytes: usize,
+}
+
+impl Bounds {
+    /// An acceptor holds at most eight windows from what it durably knows chosen (`Log::recovered_slots`), no window
+    /// has more than α slots, and the floor is at least as high as what any of them knows.
+    pub(crate) fn of(config: &Config, alpha: u64) -> Bounds {
+        let bytes = config.window_bytes.saturating_add(config.entry_bytes_max).saturating_mul(WINDOWS_FOUND_MAX);
+        Bounds { slots: alpha.saturating_mul(WINDOWS_FOUND_MAX as u64), bytes }
+    }
 }
 
 /// What phase 1 found out.
@@ -68,20 +97,20 @@ pub(crate) enum Heard {
 }
 
 impl Preparing {
-    pub(crate) fn new(ballot: Ballot, from: Slot, resend_us: u64, window_slots: u32, now: Instant) -> Preparing {
+    pub(crate) fn new(ballot: Ballot, from: Slot, resend_us: u64, bounds: Bounds, now: Instant) -> Preparing {
         Preparing {
             ballot,
             from,
-            begun: now,
-            asking: false,
+            asking_since: None,
+            patience_us: 0,
             resend: now,
             resend_us,
             chunks: Vec::new(),
             promised: VoterSet::EMPTY,
             found: BTreeMap::new(),
+            found_bytes: 0,
             floor: from,
-            // Acceptors hold at most two windows above what they know chosen, and differ by as much again.
-            found_max: (window_slots as usize).saturating_mul(4),
+            bounds,
         }
     }
 
@@ -89,22 +118,24 @@ impl Preparing {
         self.ballot
     }
 
-    pub(crate) fn begun(&self) -> Instant {
-        self.begun
-    }
-
     pub(crate) fn asking(&self) -> bool {
-        self.asking
+        self.asking_since.is_some()
     }
 
     /// The own promise is durable.
-    pub(crate) fn may_ask(&mut self) {
-        self.asking = true;
+    pub(crate) fn may_ask(&mut self, patience_us: u64, now: Instant) {
+        self.asking_since = Some(now);
+        self.patience_us = patience_us;
+    }
+
+    /// When it has waited long enough for promises. Before its own promise is durable it keeps nobody waiting.
+    pub(crate) fn gives_up_at(&self) -> Option<Instant> {
+        self.asking_since.map(|since| since.plus_us(self.patience_us))
     }
 
     /// When to ask again those who have not answered in full.
     pub(crate) fn resend_at(&self) -> Option<Instant> {
-        self.asking.then_some(self.resend)
+        self.asking().then_some(self.resend)
     }
 
     pub(crate) fn asked(&mut self, now: Instant) {
@@ -129,7 +160,7 @@ impl Preparing {
         let inside =
             promise.held.iter().all(|held| promise.covers.first <= held.slot && held.slot < promise.covers.end);
         let below = promise.held.iter().all(|held| held.accepted.is_none_or(|accepted| accepted < self.ballot));
-        if !rising || !inside || !below {
+        if !rising || !inside || !below || !self.is_bounded(&promise) {
             return Heard::Malformed;
         }
         let at = match self.chunks.iter().position(|chunk| chunk.node == node) {
@@ -155,7 +186,21 @@ impl Preparing {
             self.promised = self.promised.with(chunk.voter);
         }
         self.floor = self.floor.max(promise.first_unchosen);
-        self.note(promise.held)
+        self.note(promise.held);
+        Heard::Joined
+    }
+
+    /// Whether there is room for what a chunk shows: a peer that says more than any acceptor can hold is refused
+    /// before it is remembered.
+    fn is_bounded(&self, promise: &Promise) -> bool {
+        let floor = self.floor.max(promise.first_unchosen);
+        let above = || promise.held.iter().filter(|held| held.slot >= floor);
+        let near = above().all(|held| held.slot.since(floor) < self.bounds.slots);
+        let more = |held: &Held| {
+            let known = self.found.get(&held.slot).map_or(0, |found| cost(&found.entry));
+            cost(&held.entry).saturating_sub(known)
+        };
+        near && above().fold(self.found_bytes, |bytes, held| bytes.saturating_add(more(held))) <= self.bounds.bytes
     }
 
     /// The own acceptor's promise, whole.
@@ -165,7 +210,7 @@ impl Preparing {
         self.note(held);
     }
 
-    fn note(&mut self, held: Vec<Held>) -> Heard {
+    fn note(&mut self, held: Vec<Held>) {
         for Held { slot, accepted, entry } in held {
             let found = Found { accepted, entry };
             match self.found.get_mut(&slot) {
@@ -177,15 +222,12 @@ impl Preparing {
         }
         // What lies below the floor is fetched: which of the reports is the chosen one cannot be told from them.
         self.found = self.found.split_off(&self.floor);
-        if self.found.len() > self.found_max {
-            return Heard::Malformed;
-        }
-        Heard::Joined
+        self.found_bytes = self.found.values().fold(0, |bytes, found| bytes.saturating_add(cost(&found.entry)));
     }
 
     /// Whether a phase-1 quorum has promised in full.
     pub(crate) fn has_quorum(&self, membership: &Membership) -> bool {
-        self.asking && membership.is_phase1_quorum(self.promised)
+        self.asking() && membership.is_phase1_quorum(self.promised)
     }
 
     /// Moves on with what was found.
@@ -205,6 +247,66 @@ impl Found {
         };
         if better {
             *self = other;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::entry::CommandId;
+    use crate::node_id::Incarnation;
+    use crate::slot::SlotRange;
+
+    fn ballot(round: u64) -> Ballot {
+        Ballot { round, node: NodeId(1), generation: 0 }
+    }
+
+    fn held(offset: u64, bytes: usize) -> Held {
+        let id = CommandId { node: NodeId(2), incarnation: Incarnation(2), boot: 1, sequence: offset };
+        let entry = Entry::Command { id, bytes: Bytes::from(vec![0; bytes]) };
+        Held { slot: Slot::FIRST.plus(offset), accepted: Some(ballot(1)), entry }
+    }
+
+    fn promise(held: Vec<Held>, first_unchosen: u64) -> Promise {
+        let end = held.last().map_or(Slot::FIRST, |held| held.slot.next());
+        Promise {
+            ballot: ballot(2),
+            asker_boot: Boot { counter: 1, nonce: 1 },
+            covers: SlotRange { first: Slot::FIRST, end },
+            held,
+            last: true,
+            first_unchosen: Slot::FIRST.plus(first_unchosen),
+        }
+    }
+
+    #[test]
+    fn a_promise_that_shows_more_than_any_acceptor_holds_is_refused_and_not_remembered() {
+        let config = Config { window_bytes: 1_000, entry_bytes_max: 500, window_slots: 4, ..Config::default() };
+        let bounds = Bounds::of(&config, 4);
+        assert_eq!((bounds.slots, bounds.bytes), (32, 12_000));
+        let large = |count| (0..count).map(|offset| held(offset, 1_000 - ENTRY_HEAD_BYTES)).collect::<Vec<Held>>();
+        let cases = [
+            ("the last slot of eight windows", vec![held(31, 1)], 0, Heard::Joined, 1),
+            ("one beyond", vec![held(0, 1), held(32, 1)], 0, Heard::Malformed, 0),
+            ("far beyond", vec![held(u64::MAX >> 1, 1)], 0, Heard::Malformed, 0),
+            ("the floor counts", vec![held(0, 1), held(32, 1)], 1, Heard::Joined, 1),
+            ("as many bytes as there may be", large(12), 0, Heard::Joined, 12),
+            ("too many bytes", large(13), 0, Heard::Malformed, 0),
+        ];
+        for (case, held, first_unchosen, heard, found) in cases {
+            let mut preparing = Preparing::new(ballot(2), Slot::FIRST, 1, bounds, Instant::from_us(0));
+            let boot = Boot { counter: 1, nonce: 2 };
+            assert_eq!(
+                preparing.on_promise(NodeId(2), VoterSet::single(1), boot, promise(held, first_unchosen)),
+                heard,
+                "{case}"
+            );
+            assert_eq!(preparing.found.len(), found, "{case}");
         }
     }
 }

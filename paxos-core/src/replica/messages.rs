@@ -28,7 +28,13 @@ impl Replica {
         }
         let (from, boot) = (header.from, header.boot);
         match message.body {
-            Body::Prepare(prepare) => self.acceptor.on_prepare(from, boot, &prepare, outbox!(self, actions)),
+            Body::Prepare(prepare) => {
+                let before = self.acceptor.promised();
+                self.acceptor.on_prepare(from, boot, &prepare, outbox!(self, actions));
+                if self.acceptor.promised() > before {
+                    self.election.on_promised(self.now);
+                }
+            }
             Body::Promise(promise) => self.on_promise(from, boot, promise),
             Body::Refused(refused) => self.on_refused(&refused, actions),
             Body::Accept(ref accept) => self.on_accept(from, boot, accept, actions),
@@ -125,7 +131,7 @@ impl Replica {
         // Whom it follows feeds it unasked; anybody else answered a pull, and is asked for the next run at once.
         let fed = self.election.followed().is_some_and(|(_, leader)| leader == from);
         if progressed && !fed {
-            self.pull(actions);
+            self.pull(Some(from), actions);
         }
     }
 
@@ -137,9 +143,9 @@ impl Replica {
         }
     }
 
-    pub(super) fn pull(&mut self, actions: &mut Vec<Action>) {
-        let furthest = self.election.furthest(self.now);
-        self.catch_up.pull(furthest, &self.log, outbox!(self, actions));
+    pub(super) fn pull(&mut self, answered: Option<NodeId>, actions: &mut Vec<Action>) {
+        let teachers = self.election.teachers(self.log.first_unchosen(), self.now);
+        self.catch_up.pull(answered, teachers, &self.log, outbox!(self, actions));
     }
 
     /// What a peer says of itself outside heartbeats.

@@ -206,7 +206,7 @@ impl Replica {
             }
             Proposer::Preparing(preparing) => {
                 consider(preparing.resend_at(), Reason::Resend);
-                consider(Some(preparing.begun().plus_us(self.config.election_timeout_us)), Reason::Election);
+                consider(preparing.gives_up_at(), Reason::Election);
             }
             Proposer::Leading(leading) => {
                 consider(leading.resend_at(), Reason::Resend);

@@ -9,7 +9,7 @@ use crate::ballot::Ballot;
 use crate::entry::Entries;
 use crate::message::{Body, Prepare};
 use crate::outbox::Outbox;
-use crate::proposer::{Leading, Preparing, Progress, Proposer};
+use crate::proposer::{Bounds, Leading, Preparing, Progress, Proposer};
 
 impl Replica {
     pub(super) fn campaign(&mut self, reason: RoleReason, actions: &mut Vec<Action>) {
@@ -21,8 +21,9 @@ impl Replica {
         self.election.follow_nobody();
         self.stats.campaigns = self.stats.campaigns.saturating_add(1);
         let from = self.log.first_unchosen();
-        let preparing = Preparing::new(ballot, from, self.config.resend_us, self.config.window_slots, self.now);
-        self.proposer = Proposer::Preparing(preparing);
+        let resend_us = self.config.resend_us;
+        let bounds = Bounds::of(&self.config, self.genesis.alpha());
+        self.proposer = Proposer::Preparing(Preparing::new(ballot, from, resend_us, bounds, self.now));
         self.acceptor.promise_own(ballot, outbox!(self, actions));
         self.announce(reason, actions);
     }
@@ -38,7 +39,8 @@ impl Replica {
         let chunks =
             promise_chunks(ballot, self.header.boot, first_unchosen, first_unchosen, &self.log, usize::MAX, usize::MAX);
         let held = chunks.into_iter().flat_map(|chunk| chunk.held).collect();
-        preparing.may_ask();
+        self.election.note_disk(self.gate.slowest_us());
+        preparing.may_ask(self.election.patience_us(), self.now);
         preparing.on_own_promise(voter, held, first_unchosen);
         self.ask(actions);
     }
@@ -91,7 +93,7 @@ impl Replica {
         self.announce(RoleReason::Promised, actions);
         self.heartbeat_to_all(actions);
         if self.lacks_inherited() {
-            self.pull(actions);
+            self.pull(None, actions);
         }
         true
     }

@@ -56,7 +56,7 @@ impl Replica {
         match &mut self.proposer {
             Proposer::Following => {}
             Proposer::Preparing(preparing) => {
-                if self.now.since_us(preparing.begun()) >= self.config.election_timeout_us {
+                if preparing.gives_up_at().is_some_and(|at| self.now >= at) {
                     self.step_down(RoleReason::TimedOut, actions);
                 } else if preparing.resend_at().is_some_and(|at| self.now >= at) {
                     self.ask(actions);
@@ -76,8 +76,8 @@ impl Replica {
         let due = self.election.heartbeat_due(self.now);
         if due {
             self.learner.persist_mark(&self.log, outbox!(self, actions));
-            let furthest = self.election.furthest(self.now);
-            self.catch_up.on_heartbeat_interval(furthest, &self.log, outbox!(self, actions));
+            let teachers = self.election.teachers(self.log.first_unchosen(), self.now);
+            self.catch_up.on_heartbeat_interval(teachers, &self.log, outbox!(self, actions));
         }
         if due || reads_leave {
             self.heartbeat_to_all(actions);
@@ -90,6 +90,7 @@ impl Replica {
         let can_vote = self.can_vote();
         match &mut self.proposer {
             Proposer::Following => {
+                self.election.note_disk(self.gate.slowest_us());
                 self.election.note_progress(self.log.first_unchosen(), self.learner.next_to_apply());
                 if self.election.follow_best(self.now) {
                     let followed = self.election.followed();
