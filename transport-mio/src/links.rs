@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 use crate::frame;
 use crate::hello::{Greeting, Hello, Identity, Refusal, Side, dials};
 use crate::peer_link::{Link, LinkError, LinkEvent, Stage};
-use crate::rate_limit::RateLimit;
+use crate::rate_limit::{Lasting, RateLimit};
 use crate::token::{Key, Source};
 
 /// First pause before dialling again; doubles up to `REDIAL_US_MAX`. A restarted peer should not wait long
@@ -28,8 +28,6 @@ const REDIAL_US_MAX: u64 = 500_000;
 const REFUSED_US: u64 = 2_000_000;
 /// A dial or a greeting that takes longer is given up.
 const GREETING_US: u64 = 3_000_000;
-/// Between lines that say that a peer still cannot be reached.
-const UNREACHABLE_US: u64 = 60_000_000;
 /// How long the other side has to read a refusal.
 const CLOSING_US: u64 = 1_000_000;
 /// Most links that are not open yet; the oldest makes room. Members' own links pass through in microseconds.
@@ -45,8 +43,8 @@ struct Peer {
     boot: Option<Boot>,
     /// How often its name was looked up.
     dials: usize,
-    /// When it was last said in the log that it cannot be reached; `None` since there was a link.
-    unreachable: Option<Instant>,
+    /// Since there was a link it could not be reached.
+    unreachable: Option<Lasting>,
     /// Frames that were dropped since the last line about it, because its queue was full.
     frames_dropped: u64,
 }
@@ -339,11 +337,10 @@ impl Links {
         }
     }
 
-    /// A line when a peer is missed for the first time, and now and then while that lasts.
+    /// A line when a peer is missed for the first time, and ever more rarely while that lasts.
     fn report_unreachable(&mut self, now: Instant, node: NodeId, reason: &dyn std::fmt::Display) {
         let Some(peer) = self.peer(node) else { return };
-        if peer.unreachable.is_none_or(|reported| now.since_us(reported) >= UNREACHABLE_US) {
-            peer.unreachable = Some(now);
+        if Lasting::line(&mut peer.unreachable, now) {
             info!(peer = node.0, address = peer.address, %reason, "cannot reach peer; dialling on");
         }
     }
