@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{BufMut, Bytes, BytesMut};
 use paxos_core::{
     Action, Entries, Entry, Event, FenceReason, FetchId, Formatted, Instant, NodeId, ProposeError, ReadError,
-    Recovered, Replica, Role, Slot, SlotRange, Tag, wire,
+    Recovered, Replica, Role, Slot, SlotRange, Tag, applied, wire,
 };
 
 use crate::clients::{Clients, Open, RequestId};
@@ -484,7 +484,11 @@ impl Node {
                     outputs.push(Output::ToPeers { to, frame: frame.into() });
                 }
                 Action::Persist { ticket, record } => outputs.push(Output::Persist { ticket, record }),
-                Action::Apply { slot, entry, tag } => self.on_apply(slot, &entry, tag, outputs),
+                Action::Apply { first, entries, tag } => {
+                    for (slot, entry, tag) in applied(first, &entries, tag) {
+                        self.on_apply(slot, entry, tag, outputs);
+                    }
+                }
                 Action::ProposalRefused { tag, error } => self.on_refused(RequestId::of(tag), error),
                 Action::InDoubt { tag } => {
                     self.counters.in_doubt += 1;

@@ -12,7 +12,7 @@ use crate::message::{Accept, Body, Held, Prepare, Promise, Refused, Success};
 use crate::node_id::{Boot, NodeId};
 use crate::outbox::Outbox;
 use crate::persist::Record;
-use crate::proposer::{entries_of, same_state};
+use crate::proposer::same_state;
 use crate::slot::{Slot, SlotRange};
 use crate::stats::Stats;
 
@@ -79,12 +79,12 @@ impl Acceptor {
         &mut self,
         from: NodeId,
         boot: Boot,
-        accept: &Accept,
+        accept: &mut Accept,
         log: &mut Log,
         stats: &mut Stats,
         out: &mut Outbox,
     ) {
-        let ballot = accept.ballot;
+        let (ballot, first) = (accept.ballot, accept.first);
         if let Some(promised) = self.promised
             && ballot < promised
         {
@@ -92,12 +92,28 @@ impl Acceptor {
             return;
         }
         self.raise(ballot, out);
-        let end = SlotRange::of(accept.first, accept.entries.len()).end;
-        let mut at = accept.first;
+        let slots = SlotRange::of(first, accept.entries.len());
+        // The log grows at its end: the usual case.
+        if first == log.end() && !slots.is_empty() && log.admits(first) && log.admits(slots.end.minus(1)) {
+            vote(
+                ballot,
+                first,
+                core::mem::take(&mut accept.entries),
+                log,
+                out,
+                Testimony::Accepted { to: from, ballot, slots },
+            );
+            return;
+        }
+        let end = slots.end;
+        let mut at = first;
         while at < end {
             let slots = run_of_same_fate(accept, at, end, log);
             match fate(accept, slots.first, log) {
-                Fate::Vote => self.vote(accept, slots, log, out, Testimony::Accepted { to: from, ballot, slots }),
+                Fate::Vote => {
+                    let part = part(accept, slots);
+                    vote(ballot, slots.first, part, log, out, Testimony::Accepted { to: from, ballot, slots });
+                }
                 Fate::Repeat => out.then(Testimony::Accepted { to: from, ballot, slots }),
                 Fate::ChosenOtherwise => tell_chosen(from, slots, self.promised, log, out),
                 Fate::BelowWindow => out.then(Testimony::SuccessReply { to: from }),
@@ -117,15 +133,14 @@ impl Acceptor {
         out: &mut Outbox,
     ) {
         let slots = SlotRange::of(first, entries.len());
-        log.accept_run(first, ballot, &entries);
-        out.persist_then(Record::Accepted { ballot, first, entries }, Testimony::OwnVote { ballot, slots });
+        vote(ballot, first, entries, log, out, Testimony::OwnVote { ballot, slots });
     }
+}
 
-    fn vote(&self, accept: &Accept, slots: SlotRange, log: &mut Log, out: &mut Outbox, testimony: Testimony) {
-        let entries = part(accept, slots);
-        log.accept_run(slots.first, accept.ballot, &entries);
-        out.persist_then(Record::Accepted { ballot: accept.ballot, first: slots.first, entries }, testimony);
-    }
+/// Accepts a run, durably before anybody hears of it.
+fn vote(ballot: Ballot, first: Slot, entries: Entries, log: &mut Log, out: &mut Outbox, testimony: Testimony) {
+    log.accept_run(first, ballot, entries.clone());
+    out.persist_then(Record::Accepted { ballot, first, entries }, testimony);
 }
 
 /// What is to be done with one slot of a run.
@@ -151,24 +166,17 @@ fn fate(accept: &Accept, slot: Slot, log: &Log) -> Fate {
         return Fate::BeyondRoom;
     }
     let offset = usize::try_from(slot.since(accept.first)).unwrap_or(usize::MAX);
-    match log.cell(slot) {
-        Some(cell) => match cell.state {
-            State::Empty => Fate::Vote,
-            State::Accepted(accepted) if accepted == accept.ballot => Fate::Repeat,
-            State::Accepted(_) => Fate::Vote,
-            State::Chosen if accept.entries.get(offset) == Some(&cell.entry) => Fate::Vote,
-            State::Chosen => Fate::ChosenOtherwise,
-        },
-        None => Fate::Vote,
+    match log.state(slot) {
+        State::Empty => Fate::Vote,
+        State::Accepted(accepted) if accepted == accept.ballot => Fate::Repeat,
+        State::Accepted(_) => Fate::Vote,
+        State::Chosen if accept.entries.get(offset) == log.entry(slot) => Fate::Vote,
+        State::Chosen => Fate::ChosenOtherwise,
     }
 }
 
 /// The longest run from `at` on whose slots share one fate: usually the whole message.
 fn run_of_same_fate(accept: &Accept, at: Slot, end: Slot, log: &Log) -> SlotRange {
-    // At the end of the log there is nothing to differ: the usual case.
-    if at == log.end() && log.admits(at) && log.admits(end.minus(1)) {
-        return SlotRange { first: at, end };
-    }
     let first = fate(accept, at, log);
     let mut last = at.next();
     while last < end && fate(accept, last, log) == first {
@@ -177,21 +185,17 @@ fn run_of_same_fate(accept: &Accept, at: Slot, end: Slot, log: &Log) -> SlotRang
     SlotRange { first: at, end: last }
 }
 
-/// The entries of some slots of a run; the whole run is shared, not copied.
+/// The entries of some slots of a run.
 fn part(accept: &Accept, slots: SlotRange) -> Entries {
-    if slots.count() == accept.entries.len() as u64 {
-        return accept.entries.clone();
-    }
-    let skipped = usize::try_from(slots.first.since(accept.first)).unwrap_or(usize::MAX);
-    let count = usize::try_from(slots.count()).unwrap_or(0);
-    accept.entries.iter().skip(skipped).take(count).cloned().collect()
+    let place = |slot: Slot| usize::try_from(slot.since(accept.first)).unwrap_or(usize::MAX);
+    accept.entries.slice(place(slots.first)..place(slots.end))
 }
 
 /// As many as a frame holds: the first is enough to show that the ballot is overtaken.
 fn tell_chosen(to: NodeId, slots: SlotRange, promised: Option<Ballot>, log: &Log, out: &mut Outbox) {
     let bytes_max = FRAME_BYTES_MAX.saturating_sub(FRAME_HEAD_BYTES_MAX);
     let run = same_state(slots.first, State::Chosen, slots.end, log, bytes_max);
-    out.send(to, Body::Success(Success { ballot: promised, first: run.first, entries: entries_of(run, log) }));
+    out.send(to, Body::Success(Success { ballot: promised, first: run.first, entries: log.entries(run) }));
 }
 
 /// The chunks of a promise: what is held from `from` on, below the own ballot or chosen. Called when the promise
@@ -211,15 +215,15 @@ pub(crate) fn promise_chunks(
     let mut held = Vec::new();
     let mut bytes = 0usize;
     for slot in (SlotRange { first: from.max(first_unchosen), end: log.end().max(from) }).iter() {
-        let Some(cell) = log.cell(slot) else { continue };
-        let accepted = match cell.state {
+        let Some(entry) = log.entry(slot) else { continue };
+        let accepted = match log.state(slot) {
             State::Empty => continue,
             // Bound by the asker itself after it won without this promise: no news to it.
             State::Accepted(accepted) if accepted >= ballot => continue,
             State::Accepted(accepted) => Some(accepted),
             State::Chosen => None,
         };
-        let cost = cell.entry.payload_bytes().saturating_add(ENTRY_HEAD_BYTES);
+        let cost = entry.payload_bytes().saturating_add(ENTRY_HEAD_BYTES);
         if !held.is_empty() && (held.len() >= run_entries_max || bytes.saturating_add(cost) > run_bytes_max) {
             covers.end = slot;
             let held = core::mem::take(&mut held);
@@ -228,7 +232,7 @@ pub(crate) fn promise_chunks(
             bytes = 0;
         }
         bytes = bytes.saturating_add(cost);
-        held.push(Held { slot, accepted, entry: cell.entry.clone() });
+        held.push(Held { slot, accepted, entry: entry.clone() });
     }
     covers.end = log.end().max(covers.first);
     chunks.push(Promise { ballot, asker_boot, covers, held, last: true, first_unchosen });

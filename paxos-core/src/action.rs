@@ -5,7 +5,7 @@ use core::fmt;
 use thiserror::Error;
 
 use crate::ballot::Ballot;
-use crate::entry::Entry;
+use crate::entry::{Entries, Entry};
 use crate::event::{FetchId, Tag};
 use crate::limits::PEERS_MAX;
 use crate::message::Message;
@@ -32,13 +32,15 @@ pub enum Action {
         /// What must survive.
         record: Record,
     },
-    /// This slot is chosen: apply it. Slots come in order, each exactly once per boot.
+    /// These slots are chosen: apply them. Slots come in order, each exactly once per boot.
     Apply {
-        /// The slot.
-        slot: Slot,
-        /// What was chosen there.
-        entry: Entry,
-        /// The tag of the proposal that this entry is, if it is this boot's own and still open.
+        /// The slot of the first entry.
+        first: Slot,
+        /// What was chosen in `first` and the slots after it; never empty.
+        entries: Entries,
+        /// The tag of the proposal that the first entry is, if the entries are this boot's own and still open; each
+        /// further one has the tag that is one more (`applied`). A run is cut where tags do not count up, so a caller who numbers
+        /// them one after the other gets long runs.
         tag: Option<Tag>,
     },
     /// The proposal was never bound to a slot and never will be: safe to try elsewhere.
@@ -92,6 +94,14 @@ pub enum Action {
         /// Why.
         reason: FenceReason,
     },
+}
+
+/// Each slot of an `Action::Apply` with its entry, and the tag of the proposal that it is.
+pub fn applied(first: Slot, entries: &[Entry], tag: Option<Tag>) -> impl Iterator<Item = (Slot, &Entry, Option<Tag>)> {
+    (0u64..).zip(entries).map(move |(at, entry)| {
+        let tag = tag.map(|Tag(first)| Tag(first.wrapping_add(at)));
+        (first.plus(at), entry, tag)
+    })
 }
 
 /// What a replica is doing about leadership.

@@ -12,7 +12,7 @@ use crate::log::{Log, State};
 use crate::message::{Body, Fetch, Success};
 use crate::node_id::NodeId;
 use crate::outbox::Outbox;
-use crate::proposer::{entries_of, same_state};
+use crate::proposer::same_state;
 use crate::slot::{Slot, SlotRange};
 
 #[derive(Clone, Hash, Debug)]
@@ -85,7 +85,7 @@ impl CatchUp {
         }
         if first >= log.base() {
             let run = same_state(first, State::Chosen, end, log, config.run_bytes_max);
-            out.send(from, Body::Success(Success { ballot: promised, first, entries: entries_of(run, log) }));
+            out.send(from, Body::Success(Success { ballot: promised, first, entries: log.entries(run) }));
             return;
         }
         if self.serving.len() >= PEERS_MAX || self.serving.iter().any(|(_, node)| *node == from) {

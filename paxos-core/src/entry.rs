@@ -2,7 +2,9 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Deref;
+use core::fmt;
+use core::hash::{Hash, Hasher};
+use core::ops::{Deref, Range};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -49,6 +51,14 @@ impl Entry {
         }
     }
 
+    /// What the state machine is to apply, if it is a proposal.
+    pub fn command(&self) -> Option<&Bytes> {
+        match self {
+            Entry::Command { bytes, .. } => Some(bytes),
+            Entry::Noop | Entry::Membership(_) => None,
+        }
+    }
+
     /// The id of the proposal in this entry, if it is one.
     pub fn command_id(&self) -> Option<CommandId> {
         match self {
@@ -58,37 +68,71 @@ impl Entry {
     }
 }
 
-/// The entries of consecutive slots, immutable and cheap to clone: one message to many peers and one record
-/// share them. A run of one is held in place, so that a lone command costs no allocation.
-#[derive(Clone, Debug)]
-pub enum Entries {
-    /// Exactly one entry.
+/// The entries of consecutive slots, immutable, and cheap to clone and to cut: one message to many peers, one record
+/// and the logs of both ends share them. A lone entry is held in place, so that it costs no allocation.
+#[derive(Clone, Default)]
+pub struct Entries(Kept);
+
+#[derive(Clone, Default)]
+enum Kept {
+    #[default]
+    None,
     One([Entry; 1]),
-    /// Any number of entries.
-    Many(Arc<[Entry]>),
+    Shared {
+        run: Arc<[Entry]>,
+        from: u32,
+        to: u32,
+    },
 }
 
 impl Entries {
     /// A run of one entry.
     pub fn one(entry: Entry) -> Entries {
-        Entries::One([entry])
+        Entries(Kept::One([entry]))
     }
-}
 
-impl Default for Entries {
-    fn default() -> Entries {
-        Entries::Many(Arc::default())
+    /// A whole run.
+    pub(crate) fn shared(run: Arc<[Entry]>) -> Entries {
+        // Runs have at most `RUN_ENTRIES_MAX` entries; what could not be counted would not be shown.
+        let to = u32::try_from(run.len()).unwrap_or(u32::MAX);
+        Entries(Kept::Shared { run, from: 0, to })
+    }
+
+    /// Some of these entries, as far as there are such; shared with the rest, not copied.
+    #[must_use]
+    pub fn slice(&self, range: Range<usize>) -> Entries {
+        let range = range.start.min(self.len())..range.end.min(self.len());
+        if range.is_empty() {
+            return Entries::default();
+        }
+        match &self.0 {
+            Kept::None => Entries::default(),
+            Kept::One(_) => self.clone(),
+            Kept::Shared { run, from, .. } => {
+                let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX).saturating_add(*from);
+                let (from, to) = (place(range.start), place(range.end));
+                Entries(Kept::Shared { run: Arc::clone(run), from, to })
+            }
+        }
     }
 }
 
 impl Deref for Entries {
     type Target = [Entry];
 
+    #[inline]
     fn deref(&self) -> &[Entry] {
-        match self {
-            Entries::One(entry) => entry,
-            Entries::Many(entries) => entries,
+        match &self.0 {
+            Kept::None => &[],
+            Kept::One(entry) => entry,
+            Kept::Shared { run, from, to } => run.get(*from as usize..*to as usize).unwrap_or(&[]),
         }
+    }
+}
+
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }
 
@@ -100,30 +144,46 @@ impl PartialEq for Entries {
 
 impl Eq for Entries {}
 
-impl core::hash::Hash for Entries {
-    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+impl Hash for Entries {
+    fn hash<H: Hasher>(&self, state: &mut H) {
         (**self).hash(state);
     }
 }
 
 impl From<Vec<Entry>> for Entries {
     fn from(mut entries: Vec<Entry>) -> Entries {
-        if entries.len() == 1
-            && let Some(entry) = entries.pop()
-        {
-            return Entries::one(entry);
+        match entries.len() {
+            0 | 1 => entries.pop().map(Entries::one).unwrap_or_default(),
+            _ => Entries::shared(entries.into()),
         }
-        Entries::Many(entries.into())
     }
 }
 
 impl FromIterator<Entry> for Entries {
     fn from_iter<I: IntoIterator<Item = Entry>>(entries: I) -> Entries {
-        let mut entries = entries.into_iter().peekable();
-        let Some(first) = entries.next() else { return Entries::default() };
-        if entries.peek().is_none() {
-            return Entries::one(first);
+        entries.into_iter().collect::<Vec<Entry>>().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_run_is_what_a_slice_of_it_is() {
+        let id = |sequence| CommandId { node: NodeId(1), incarnation: Incarnation(1), boot: 1, sequence };
+        for count in 0..5u64 {
+            let all: Vec<Entry> = (0..count).map(|n| Entry::Command { id: id(n), bytes: Bytes::new() }).collect();
+            let run: Entries = all.clone().into();
+            assert_eq!(&*run, &all[..]);
+            for from in 0..=count as usize {
+                for to in from..=count as usize {
+                    let part = run.slice(from..to);
+                    assert_eq!(&*part, &all[from..to]);
+                    assert_eq!(&*part.slice(1..9), all[from..to].get(1..).unwrap_or(&[]), "a part of a part");
+                }
+            }
+            assert_eq!(run.slice(count as usize..usize::MAX).len(), 0);
         }
-        Entries::Many(core::iter::once(first).chain(entries).collect())
     }
 }

@@ -3,7 +3,6 @@
 //! There is no accessor: what waits leaves only when `Replica` hands in a receipt that covers its ticket, up to
 //! the first gap. A lost ticket withholds; it never lets anything through.
 
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::ballot::Ballot;
@@ -12,9 +11,10 @@ use crate::node_id::{Boot, NodeId};
 use crate::persist::{Owner, Receipt, Ticket};
 use crate::slot::{Slot, SlotRange};
 use crate::time::Instant;
+use crate::trail::Trail;
 
 /// A statement about durable state. Its message is made when it is released, from what is durable then.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Testimony {
     /// To a proposer: promised, and what is held from a slot on.
     Promise { to: NodeId, asker_boot: Boot, ballot: Ballot, from: Slot },
@@ -39,7 +39,7 @@ pub(crate) struct Gate {
     redeemed: u64,
     /// Redeemed runs above the first gap, rising and apart.
     islands: Vec<(u64, u64)>,
-    waiting: VecDeque<(u64, Testimony)>,
+    waiting: Trail<(u64, Testimony)>,
     waiting_max: usize,
     /// Marks that wait: whatever one receipt sets free with a mark shall report it, and so they leave first.
     marks: Vec<(u64, Slot)>,
@@ -60,7 +60,7 @@ impl Gate {
             issued: 0,
             redeemed: 0,
             islands: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: Trail::new(),
             // A vote for each slot of two windows and their repeats; beyond it the peers ask again anyway.
             waiting_max: (window_slots as usize).saturating_mul(4).saturating_add(64),
             marks: Vec::new(),
@@ -87,12 +87,12 @@ impl Gate {
             Testimony::OwnPromise { .. } | Testimony::OwnVote { .. } | Testimony::FirstUnchosen(_) => false,
         };
         if asked_again {
-            let repeated = self.waiting.back().is_some_and(|(_, last)| *last == testimony);
+            let repeated = self.waiting.last().is_some_and(|(_, last)| *last == testimony);
             if self.waiting.len() >= self.waiting_max || (repeated && self.redeemed < self.issued) {
                 return;
             }
         }
-        self.waiting.push_back((self.issued, testimony));
+        self.waiting.push((self.issued, testimony));
     }
 
     /// Takes a receipt; false if it is not this process's, or speaks of tickets never issued.
@@ -130,7 +130,7 @@ impl Gate {
     /// Whether anything may leave now.
     pub(crate) fn has_ready(&self) -> bool {
         self.marks.first().is_some_and(|(sequence, _)| *sequence <= self.redeemed)
-            || self.waiting.front().is_some_and(|(sequence, _)| *sequence <= self.redeemed)
+            || self.waiting.first().is_some_and(|(sequence, _)| *sequence <= self.redeemed)
     }
 
     /// The next testimony whose ticket is redeemed.
@@ -139,11 +139,11 @@ impl Gate {
         if let Some((_, below)) = self.marks.drain(..redeemed).next_back() {
             return Some(Testimony::FirstUnchosen(below));
         }
-        let (sequence, _) = self.waiting.front()?;
-        if *sequence > self.redeemed && !mutant(Mutant::TestimonyBeforeSync) {
+        let (sequence, testimony) = *self.waiting.first()?;
+        if sequence > self.redeemed && !mutant(Mutant::TestimonyBeforeSync) {
             return None;
         }
-        let (_, testimony) = self.waiting.pop_front()?;
+        self.waiting.forget(1);
         Some(match testimony {
             Testimony::Accepted { to, ballot, slots } => self.merged(to, ballot, slots),
             Testimony::Promise { .. }
@@ -157,14 +157,14 @@ impl Gate {
     /// Joins votes for runs that touch: one sync for many, one message for many.
     fn merged(&mut self, to: NodeId, ballot: Ballot, mut slots: SlotRange) -> Testimony {
         while let Some((sequence, Testimony::Accepted { to: next_to, ballot: next_ballot, slots: next })) =
-            self.waiting.front()
+            self.waiting.first()
         {
             let same = *sequence <= self.redeemed && *next_to == to && *next_ballot == ballot;
             if !same || next.first != slots.end {
                 break;
             }
             slots.end = next.end;
-            self.waiting.pop_front();
+            self.waiting.forget(1);
         }
         Testimony::Accepted { to, ballot, slots }
     }

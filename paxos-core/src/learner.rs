@@ -3,13 +3,14 @@
 
 use crate::action::{Action, FenceReason};
 use crate::ballot::Ballot;
-use crate::entry::{CommandId, Entries, Entry};
+use crate::entry::Entries;
 use crate::event::{FetchId, Tag};
 use crate::gate::Testimony;
-use crate::log::{Learned, Log};
+use crate::log::{Conflict, Log};
 use crate::node_id::NodeId;
 use crate::outbox::Outbox;
 use crate::persist::Record;
+use crate::proposals::Proposals;
 use crate::slot::{Slot, SlotRange};
 use crate::stats::Stats;
 
@@ -66,7 +67,7 @@ impl Learner {
         };
         let slots = SlotRange { first: marked.max(log.first_unchosen()), end: prefix };
         if !slots.is_empty() {
-            let withheld = log.choose_accepted(slots, ballot);
+            let withheld = log.choose_accepted(slots, ballot).others;
             stats.marks_withheld = stats.marks_withheld.saturating_add(withheld);
         }
         self.prefix = Some((ballot, prefix.max(marked)));
@@ -78,7 +79,8 @@ impl Learner {
             && of == ballot
             && slots.first < prefix
         {
-            let withheld = log.choose_accepted(SlotRange { first: slots.first, end: slots.end.min(prefix) }, ballot);
+            let below = SlotRange { first: slots.first, end: slots.end.min(prefix) };
+            let withheld = log.choose_accepted(below, ballot).others;
             stats.marks_withheld = stats.marks_withheld.saturating_add(withheld);
         }
     }
@@ -92,29 +94,10 @@ impl Learner {
         log: &mut Log,
         out: &mut Outbox,
     ) -> Result<(), FenceReason> {
-        let mut new = None;
-        for (slot, entry) in SlotRange::of(first, entries.len()).iter().zip(entries.iter()) {
-            if slot < log.base() {
-                continue;
-            }
-            // What is contiguous makes room for what follows.
-            let admitted = log.admits(slot) || (log.advance() && log.admits(slot));
-            if !admitted {
-                break;
-            }
-            match log.learn(slot, entry.clone()) {
-                Learned::Conflict => return Err(FenceReason::ChosenTwice(slot)),
-                Learned::Known | Learned::Confirmed => {}
-                Learned::New => {
-                    let run: &mut SlotRange = new.get_or_insert(SlotRange { first: slot, end: slot });
-                    run.end = slot.next();
-                }
-            }
-        }
+        let new = log.learn(first, entries).map_err(|Conflict(slot)| FenceReason::ChosenTwice(slot))?;
         // What lies between two new slots is written again, the same entries: one record for the run.
         if let Some(run) = new {
-            let entries =
-                if run.count() == entries.len() as u64 { entries.clone() } else { log.entries(run).cloned().collect() };
+            let entries = if run.count() == entries.len() as u64 { entries.clone() } else { log.entries(run) };
             out.persist(Record::Learned { first: run.first, entries });
         }
         log.advance();
@@ -145,7 +128,7 @@ impl Learner {
         &mut self,
         log: &Log,
         page: Page,
-        mut tag_of: impl FnMut(CommandId) -> Option<Tag>,
+        proposals: &mut Proposals,
         stats: &mut Stats,
         out: &mut Outbox,
     ) {
@@ -153,13 +136,12 @@ impl Learner {
             self.ask_log(log, page, out);
             return;
         }
-        let before = self.next_to_apply;
-        for entry in log.entries(SlotRange { first: before, end: log.first_unchosen() }) {
-            let tag = entry.command_id().and_then(&mut tag_of);
-            out.actions.push(Action::Apply { slot: self.next_to_apply, entry: entry.clone(), tag });
-            self.next_to_apply = self.next_to_apply.next();
+        let slots = SlotRange { first: self.next_to_apply, end: log.first_unchosen() };
+        for span in log.spans(slots) {
+            hand_out(span.first, span.entries, proposals, out);
         }
-        stats.slots_applied = stats.slots_applied.saturating_add(self.next_to_apply.since(before));
+        self.next_to_apply = slots.end;
+        stats.slots_applied = stats.slots_applied.saturating_add(slots.count());
     }
 
     fn ask_log(&mut self, log: &Log, page: Page, out: &mut Outbox) {
@@ -181,7 +163,7 @@ impl Learner {
     pub(crate) fn on_replayed(
         &mut self,
         first: Slot,
-        entries: &[Entry],
+        entries: &Entries,
         log: &Log,
         stats: &mut Stats,
         out: &mut Outbox,
@@ -190,16 +172,39 @@ impl Learner {
         if entries.is_empty() || first != replay.first {
             return Err(FenceReason::LogUnreadable(replay.first));
         }
-        for (slot, entry) in SlotRange::of(first, entries.len()).iter().zip(entries) {
-            if slot != self.next_to_apply || slot >= log.first_unchosen() {
-                break;
-            }
-            out.actions.push(Action::Apply { slot, entry: entry.clone(), tag: None });
-            self.next_to_apply = slot.next();
-            stats.slots_applied = stats.slots_applied.saturating_add(1);
+        let end = SlotRange::of(first, entries.len()).end.min(log.first_unchosen());
+        if first == self.next_to_apply && first < end {
+            let count = usize::try_from(end.since(first)).unwrap_or(usize::MAX);
+            out.actions.push(Action::Apply { first, entries: entries.slice(0..count), tag: None });
+            self.next_to_apply = end;
+            stats.slots_applied = stats.slots_applied.saturating_add(end.since(first));
         }
         Ok(())
     }
+}
+
+/// Hands out a run, cut where the tags of its proposals do not follow each other.
+fn hand_out(first: Slot, entries: Entries, proposals: &mut Proposals, out: &mut Outbox) {
+    if proposals.none_open() {
+        out.actions.push(Action::Apply { first, entries, tag: None });
+        return;
+    }
+    let (mut from, mut tag) = (0usize, None);
+    for (at, entry) in entries.iter().enumerate() {
+        let own = entry.command_id().and_then(|id| proposals.close_applied(id));
+        if at == 0 {
+            tag = own;
+            continue;
+        }
+        let due = tag.map(|Tag(first)| Tag(first.wrapping_add(at.saturating_sub(from) as u64)));
+        if own != due {
+            let slot = first.plus(from as u64);
+            out.actions.push(Action::Apply { first: slot, entries: entries.slice(from..at), tag });
+            (from, tag) = (at, own);
+        }
+    }
+    let entries = if from == 0 { entries } else { entries.slice(from..entries.len()) };
+    out.actions.push(Action::Apply { first: first.plus(from as u64), entries, tag });
 }
 
 /// How much one request to the log may bring.

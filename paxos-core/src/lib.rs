@@ -68,7 +68,9 @@
 //!                     events.push_back((peer.0 as usize - 1, Event::Message(message.clone())));
 //!                 },
 //!                 Action::Persist { ticket, .. } => events.push_back((at, Event::Persisted(ticket.redeem()))),
-//!                 Action::Apply { entry: Entry::Command { bytes, .. }, .. } => nodes[at].applied.push(bytes.to_vec()),
+//!                 Action::Apply { entries, .. } => for entry in entries.iter() {
+//!                     if let Entry::Command { bytes, .. } = entry { nodes[at].applied.push(bytes.to_vec()) }
+//!                 },
 //!                 _ => {} // role changes; outcomes of tags, which a real caller answers its clients with
 //!             }
 //!         }
@@ -123,7 +125,7 @@
 //!     for action in actions {
 //!         match action {
 //!             Action::Persist { ticket, .. } => todo.push(Event::Persisted(ticket.redeem())),
-//!             Action::Apply { entry: Entry::Command { bytes, .. }, .. } => value = Some(bytes),
+//!             Action::Apply { entries, .. } => value = entries[0].command().cloned(),
 //!             Action::ProposalRefused { error, .. } => assert_eq!(error, ProposeError::LogFull),
 //!             _ => {}
 //!         }
@@ -213,8 +215,9 @@ mod rules;
 mod slot;
 mod stats;
 mod time;
+mod trail;
 
-pub use action::{Action, FenceReason, ProposeError, ReadError, Recipients, Role, RoleReason};
+pub use action::{Action, FenceReason, ProposeError, ReadError, Recipients, Role, RoleReason, applied};
 #[cfg(any(test, feature = "quickcheck"))]
 pub use arbitrary::AnyEvent;
 pub use ballot::Ballot;

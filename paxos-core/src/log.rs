@@ -2,16 +2,22 @@
 //!
 //! Slots below `base` live on disk only. From `base` to `first_unchosen` are recently chosen ones, kept for slow
 //! followers; from there on what is undecided here. Nothing in this room knows why an entry is put where it is.
+//!
+//! The log is a list of runs: consecutive slots that came together and are in the same state. Their entries are shared
+//! with the messages and records that carry them, and what happens to all slots of a run costs no more than what
+//! happens to one. Runs rise and never overlap; slots between two runs are empty; what concerns a part of a run cuts it.
 
-use alloc::collections::VecDeque;
-use core::ops::Range;
+mod run;
+
+use core::hash::{Hash, Hasher};
 
 use crate::ballot::Ballot;
 use crate::config::Config;
-use crate::entry::Entry;
-use crate::limits::ENTRY_HEAD_BYTES;
+use crate::entry::{Entries, Entry};
 use crate::mutants::{Mutant, mutant};
 use crate::slot::{Slot, SlotRange};
+use crate::trail::Trail;
+use run::Run;
 
 /// What is known of one slot.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -24,41 +30,31 @@ pub(crate) enum State {
     Chosen,
 }
 
-#[derive(Clone, Hash, Debug)]
-pub(crate) struct Cell {
-    pub(crate) state: State,
-    pub(crate) entry: Entry,
+/// How many slots became chosen, and how many hold what another ballot proposed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Choice {
+    pub(crate) chosen: u64,
+    pub(crate) others: u64,
 }
 
-/// What telling the log of a chosen entry did.
+/// Another entry was known to be chosen in this slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Learned {
-    /// The slot is chosen now and was not before; the disk may hold another entry or none.
-    New,
-    /// The slot is chosen now; the accepted entry that it held was the chosen one.
-    Confirmed,
-    /// Nothing new: chosen before, or no longer in memory.
-    Known,
-    /// Another entry was known to be chosen.
-    Conflict,
-}
+pub(crate) struct Conflict(pub(crate) Slot);
 
-#[derive(Clone, Hash, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Log {
     base: Slot,
-    cells: VecDeque<Cell>,
+    runs: Trail<Run>,
+    /// The index of the first run that is not below `first_unchosen`.
+    open: usize,
     first_unchosen: Slot,
-    /// Bytes in cells from `first_unchosen` on, and below it.
+    /// Bytes of slots from `first_unchosen` on, and below it.
     undecided_bytes: usize,
     chosen_bytes: usize,
-    window_slots: usize,
+    window_slots: u64,
     room_slots: u64,
     room_bytes: usize,
     retained_bytes: usize,
-}
-
-fn cost(entry: &Entry) -> usize {
-    entry.payload_bytes().saturating_add(ENTRY_HEAD_BYTES)
 }
 
 impl Log {
@@ -66,11 +62,12 @@ impl Log {
     pub(crate) fn new(config: &Config, first_unchosen: Slot) -> Log {
         Log {
             base: first_unchosen,
-            cells: VecDeque::new(),
+            runs: Trail::new(),
+            open: 0,
             first_unchosen,
             undecided_bytes: 0,
             chosen_bytes: 0,
-            window_slots: config.window_slots as usize,
+            window_slots: u64::from(config.window_slots),
             // A follower learns of choices one message late: it needs room for the window that the leader
             // has closed already, and for the one that is open.
             room_slots: u64::from(config.window_slots).saturating_mul(2),
@@ -78,6 +75,8 @@ impl Log {
             retained_bytes: config.window_bytes,
         }
     }
+
+    // --- questions ---
 
     /// The first slot that is held in memory.
     pub(crate) fn base(&self) -> Slot {
@@ -91,7 +90,7 @@ impl Log {
 
     /// The slot after the last one that holds anything.
     pub(crate) fn end(&self) -> Slot {
-        self.base.plus(self.cells.len() as u64)
+        self.runs.last().map_or(self.base, |run| run.end)
     }
 
     /// Bytes of entries that are undecided here.
@@ -112,7 +111,12 @@ impl Log {
 
     /// Whether an entry may be put into this slot.
     pub(crate) fn admits(&self, slot: Slot) -> bool {
-        slot >= self.base && slot < self.first_unchosen.plus(u64::from(self.room()))
+        slot >= self.base && slot < self.room_end()
+    }
+
+    /// The slot after the last one that an entry may be put into.
+    pub(crate) fn room_end(&self) -> Slot {
+        self.first_unchosen.plus(u64::from(self.room()))
     }
 
     /// Whether a slot may have been written by a replica with this window. Marks are lazy, and one event can choose a
@@ -126,150 +130,230 @@ impl Log {
         self.room_slots.saturating_mul(4)
     }
 
-    pub(crate) fn cell(&self, slot: Slot) -> Option<&Cell> {
-        if slot < self.base {
-            return None;
-        }
-        self.cells.get(usize::try_from(slot.since(self.base)).ok()?)
-    }
-
     /// What is known of a slot; `Chosen` for all below the window.
     pub(crate) fn state(&self, slot: Slot) -> State {
-        if slot < self.base {
-            return State::Chosen;
+        match self.run_at(slot) {
+            Some(run) => run.state,
+            None if slot < self.base => State::Chosen,
+            None => State::Empty,
         }
-        self.cell(slot).map_or(State::Empty, |cell| cell.state)
     }
 
-    fn cell_or_new(&mut self, slot: Slot) -> Option<&mut Cell> {
-        if slot < self.base {
-            return None;
-        }
-        let index = usize::try_from(slot.since(self.base)).ok()?;
-        while self.cells.len() <= index {
-            self.cells.push_back(Cell { state: State::Empty, entry: Entry::Noop });
-        }
-        self.cells.get_mut(index)
+    /// What a slot of the window holds.
+    pub(crate) fn entry(&self, slot: Slot) -> Option<&Entry> {
+        self.run_at(slot)?.entry(slot)
     }
 
-    /// Puts an accepted entry into a slot that is not chosen; the caller asked `admits`.
-    pub(crate) fn accept(&mut self, slot: Slot, ballot: Ballot, entry: Entry) {
-        let added = cost(&entry);
-        let Some(cell) = self.cell_or_new(slot) else { return };
-        let removed = match cell.state {
-            State::Empty => 0,
-            State::Accepted(_) => cost(&cell.entry),
-            State::Chosen => return,
-        };
-        *cell = Cell { state: State::Accepted(ballot), entry };
-        self.undecided_bytes = self.undecided_bytes.saturating_sub(removed).saturating_add(added);
+    /// The entries of consecutive slots that are all in the window, chosen or not.
+    pub(crate) fn entries(&self, slots: SlotRange) -> Entries {
+        match self.run_at(slots.first) {
+            Some(run) if run.end >= slots.end => run.part(slots).entries,
+            Some(_) | None => self.spans(slots).flat_map(|span| span.entries.to_vec()).collect(),
+        }
     }
 
-    /// Puts a run of accepted entries; the caller asked `admits` for each slot.
-    pub(crate) fn accept_run(&mut self, first: Slot, ballot: Ballot, entries: &[Entry]) {
-        if first != self.end() {
-            for (slot, entry) in SlotRange::of(first, entries.len()).iter().zip(entries) {
-                self.accept(slot, ballot, entry.clone());
+    /// What these slots hold, by rising slot, in pieces of one state each. Empty slots are left out.
+    pub(crate) fn spans(&self, slots: SlotRange) -> impl Iterator<Item = Run> {
+        let from = self.index(slots.first);
+        let runs = self.runs.get(from..).unwrap_or(&[]).iter().take_while(move |run| run.first < slots.end);
+        runs.map(move |run| run.part(slots))
+    }
+
+    /// The index of the first run that ends after this slot. Mostly it is about where the undecided ones begin.
+    #[inline]
+    fn index(&self, slot: Slot) -> usize {
+        let ends_after = |index: usize| self.runs.get(index).is_none_or(|run| run.end > slot);
+        if ends_after(self.open) {
+            let Some(before) = self.open.checked_sub(1) else { return self.open };
+            if !ends_after(before) {
+                return self.open;
             }
-            return;
-        }
-        // The usual case: the log grows at its end.
-        let bytes = entries.iter().fold(0usize, |bytes, entry| bytes.saturating_add(cost(entry)));
-        self.undecided_bytes = self.undecided_bytes.saturating_add(bytes);
-        self.cells.extend(entries.iter().map(|entry| Cell { state: State::Accepted(ballot), entry: entry.clone() }));
-    }
-
-    /// The places in `cells` of those slots of a run that are in the window.
-    fn places(&self, slots: SlotRange) -> Range<usize> {
-        let place = |slot: Slot| usize::try_from(slot.since(self.base)).unwrap_or(usize::MAX).min(self.cells.len());
-        let (from, to) = (place(slots.first), place(slots.end));
-        from..to.max(from)
-    }
-
-    /// The cells of those slots of a run that are in the window.
-    pub(crate) fn cells_mut(&mut self, slots: SlotRange) -> impl Iterator<Item = &mut Cell> {
-        let places = self.places(slots);
-        self.cells.range_mut(places)
-    }
-
-    /// The entries of those slots of a run that are in the window, chosen or not.
-    pub(crate) fn entries(&self, slots: SlotRange) -> impl Iterator<Item = &Entry> {
-        self.cells.range(self.places(slots)).map(|cell| &cell.entry)
-    }
-
-    /// Marks chosen what was accepted under this ballot in these slots; how many hold another ballot's entry.
-    pub(crate) fn choose_accepted(&mut self, slots: SlotRange, ballot: Ballot) -> u64 {
-        let mut others = 0u64;
-        for cell in self.cells_mut(slots) {
-            let State::Accepted(accepted) = cell.state else { continue };
-            if accepted != ballot {
-                others = others.saturating_add(1);
-            }
-            if accepted == ballot || mutant(Mutant::PlainFirstUnchosenIndex) {
-                cell.state = State::Chosen;
+            if before.checked_sub(1).is_none_or(|earlier| !ends_after(earlier)) {
+                return before;
             }
         }
-        others
+        self.runs.partition_point(|run| run.end <= slot)
     }
 
-    /// Takes an entry that is known to be chosen; the caller asked `admits`.
-    pub(crate) fn learn(&mut self, slot: Slot, entry: Entry) -> Learned {
-        let added = cost(&entry);
-        let Some(cell) = self.cell_or_new(slot) else { return Learned::Known };
-        let (removed, learned) = match cell.state {
-            State::Chosen if cell.entry == entry => return Learned::Known,
-            State::Chosen => return Learned::Conflict,
-            State::Accepted(_) if cell.entry == entry => {
-                cell.state = State::Chosen;
-                return Learned::Confirmed;
+    #[inline]
+    fn run_at(&self, slot: Slot) -> Option<&Run> {
+        self.runs.get(self.index(slot)).filter(|run| run.first <= slot)
+    }
+
+    // --- changes ---
+
+    /// Puts back what survived a restart, by rising slot; the caller asked `admits_recovered`.
+    pub(crate) fn restore(&mut self, slot: Slot, state: State, entry: Entry) {
+        self.append(Run::new(slot, state, Entries::one(entry)));
+    }
+
+    /// Puts a run of accepted entries into those of its slots that are not chosen; the caller asked `admits` for each.
+    pub(crate) fn accept_run(&mut self, first: Slot, ballot: Ballot, entries: Entries) {
+        let run = Run::new(first, State::Accepted(ballot), entries);
+        if run.first >= self.end() {
+            return self.append(run);
+        }
+        let mut at = run.first.max(self.base);
+        while at < run.end {
+            let chosen = |span: &Run| span.state == State::Chosen;
+            let rest = SlotRange { first: at, end: run.end };
+            let next = self.spans(rest).find(chosen).map(|span| span.slots());
+            let open = SlotRange { first: at, end: next.map_or(run.end, |chosen| chosen.first) };
+            if !open.is_empty() {
+                self.replace(run.part(open));
             }
-            State::Accepted(_) => (cost(&cell.entry), Learned::New),
-            State::Empty => (0, Learned::New),
-        };
-        *cell = Cell { state: State::Chosen, entry };
-        self.undecided_bytes = self.undecided_bytes.saturating_sub(removed).saturating_add(added);
-        learned
+            at = next.map_or(run.end, |chosen| chosen.end);
+        }
+    }
+
+    /// The usual case: the log grows at its end, or a little beyond it.
+    #[inline]
+    fn append(&mut self, run: Run) {
+        self.undecided_bytes = self.undecided_bytes.saturating_add(run.bytes);
+        self.runs.push(run);
+    }
+
+    /// Puts a run in place of whatever its slots, none of them below `first_unchosen`, hold.
+    fn replace(&mut self, run: Run) {
+        let slots = run.slots();
+        let (from, to) = self.cut_out(slots);
+        let within = self.runs.get(from..to).unwrap_or(&[]);
+        let removed = within.iter().fold(0usize, |bytes, run| bytes.saturating_add(run.bytes));
+        self.undecided_bytes = self.undecided_bytes.saturating_sub(removed).saturating_add(run.bytes);
+        self.runs.remove(from, to);
+        self.runs.insert(from, run);
+    }
+
+    /// Cuts runs so that none lies across either end of these slots; the indices of those within.
+    fn cut_out(&mut self, slots: SlotRange) -> (usize, usize) {
+        let from = self.cut_at(slots.first);
+        (from, self.cut_at(slots.end).max(from))
+    }
+
+    /// Cuts the run that lies across the beginning of this slot, if any; the index of the first run from there on.
+    fn cut_at(&mut self, slot: Slot) -> usize {
+        let index = self.index(slot);
+        let Some(run) = self.runs.get_mut(index).filter(|run| run.first < slot) else { return index };
+        let right = run.part(SlotRange { first: slot, end: run.end });
+        *run = run.part(SlotRange { first: run.first, end: slot });
+        let index = index.saturating_add(1);
+        self.runs.insert(index, right);
+        index
+    }
+
+    /// Marks chosen what was accepted under this ballot in these slots.
+    pub(crate) fn choose_accepted(&mut self, slots: SlotRange, ballot: Ballot) -> Choice {
+        let mut choice = Choice::default();
+        let mut at = slots.first.max(self.first_unchosen);
+        while at < slots.end {
+            let index = self.index(at);
+            let Some(run) = self.runs.get_mut(index) else { break };
+            let part = SlotRange { first: at.max(run.first), end: run.end.min(slots.end) };
+            at = part.end.max(at.next());
+            let State::Accepted(accepted) = run.state else { continue };
+            choice.others = choice.others.saturating_add(if accepted == ballot { 0 } else { part.count() });
+            if part.is_empty() || accepted != ballot && !mutant(Mutant::PlainFirstUnchosenIndex) {
+                continue;
+            }
+            choice.chosen = choice.chosen.saturating_add(part.count());
+            if part == run.slots() {
+                run.state = State::Chosen;
+            } else {
+                self.mark_chosen(part);
+            }
+        }
+        choice
+    }
+
+    /// Marks a part of a run chosen.
+    fn mark_chosen(&mut self, slots: SlotRange) {
+        let (from, to) = self.cut_out(slots);
+        self.runs.get_mut(from..to).unwrap_or(&mut []).iter_mut().for_each(|run| run.state = State::Chosen);
+    }
+
+    /// Takes entries that are known to be chosen, as far as there is room. The slots from the first to the last one
+    /// whose entry the disk may lack, if there are any.
+    pub(crate) fn learn(&mut self, first: Slot, entries: &Entries) -> Result<Option<SlotRange>, Conflict> {
+        let told = Run::new(first, State::Chosen, entries.clone());
+        let mut new: Option<SlotRange> = None;
+        let mut at = told.first.max(self.base);
+        while at < told.end {
+            // What is contiguous makes room for what follows.
+            let admitted = self.admits(at) || (self.advance() && self.admits(at));
+            if !admitted {
+                break;
+            }
+            let slots = SlotRange { first: at, end: told.end.min(self.room_end()) };
+            let held = self.spans(slots).next();
+            let part = match &held {
+                Some(held) if held.first == at => agreement(held, &told),
+                // Nothing is held up to the next run.
+                Some(held) => Agreement { slots: SlotRange { end: held.first, ..slots }, same: false },
+                None => Agreement { slots, same: false },
+            };
+            let chosen = held.is_some_and(|held| held.first == at && held.state == State::Chosen);
+            match (chosen, part.same) {
+                (true, true) => {}
+                (true, false) => return Err(Conflict(at)),
+                (false, true) => self.mark_chosen(part.slots),
+                (false, false) => {
+                    self.replace(told.part(part.slots));
+                    let from = new.map_or(at, |new| new.first);
+                    new = Some(SlotRange { first: from, end: part.slots.end });
+                }
+            }
+            at = part.slots.end;
+        }
+        Ok(new)
     }
 
     /// Moves `first_unchosen` over every chosen slot; whether it moved.
+    #[inline]
     pub(crate) fn advance(&mut self) -> bool {
-        let from = usize::try_from(self.first_unchosen.since(self.base)).unwrap_or(usize::MAX).min(self.cells.len());
-        let (mut passed, mut bytes) = (0u64, 0usize);
-        for cell in self.cells.range(from..) {
-            if cell.state != State::Chosen {
-                break;
-            }
-            passed = passed.saturating_add(1);
-            bytes = bytes.saturating_add(cost(&cell.entry));
+        let before = self.first_unchosen;
+        while let Some(run) = self.runs.get(self.open)
+            && run.state == State::Chosen
+            && run.first == self.first_unchosen
+        {
+            self.undecided_bytes = self.undecided_bytes.saturating_sub(run.bytes);
+            self.chosen_bytes = self.chosen_bytes.saturating_add(run.bytes);
+            self.first_unchosen = run.end;
+            self.open = self.open.saturating_add(1);
         }
-        if passed == 0 {
-            return false;
-        }
-        self.undecided_bytes = self.undecided_bytes.saturating_sub(bytes);
-        self.chosen_bytes = self.chosen_bytes.saturating_add(bytes);
-        self.first_unchosen = self.first_unchosen.plus(passed);
-        true
+        self.first_unchosen > before
     }
 
     /// Forgets slots that are durably known chosen, and so can be read back from the disk. Between an eighth and a
     /// quarter of the window stays for followers that are a little behind; more would only push what is undecided
     /// out of the processor's cache.
+    #[inline]
     pub(crate) fn trim(&mut self, durable_first_unchosen: Slot) {
-        if !self.retains_too_much() {
-            return;
+        if self.retains_too_much() {
+            self.forget_below(self.first_unchosen.min(durable_first_unchosen));
         }
-        let end = self.first_unchosen.min(durable_first_unchosen);
-        let keep = (self.window_slots >> 3) as u64;
-        let mut count = 0usize;
-        while self.base < end
-            && (self.first_unchosen.since(self.base) > keep || self.chosen_bytes > self.retained_bytes)
-        {
-            let Some(cell) = self.cells.get(count) else { break };
-            self.chosen_bytes = self.chosen_bytes.saturating_sub(cost(&cell.entry));
-            self.base = self.base.next();
-            count = count.saturating_add(1);
+    }
+
+    fn forget_below(&mut self, end: Slot) {
+        let light = self.first_unchosen.minus(self.window_slots >> 3);
+        let mut forgotten = 0usize;
+        for run in self.runs.iter_mut() {
+            let heavy = self.chosen_bytes > self.retained_bytes;
+            let cut = run.end.min(end).min(if heavy { run.end } else { light });
+            if cut <= run.first {
+                break;
+            }
+            self.base = cut;
+            self.chosen_bytes = self.chosen_bytes.saturating_sub(run.bytes);
+            if cut < run.end {
+                *run = run.part(SlotRange { first: cut, end: run.end });
+                self.chosen_bytes = self.chosen_bytes.saturating_add(run.bytes);
+                break;
+            }
+            run.entries = Entries::default();
+            forgotten = forgotten.saturating_add(1);
         }
-        self.cells.drain(..count);
+        self.runs.forget(forgotten);
+        self.open = self.open.saturating_sub(forgotten);
     }
 
     /// Whether chosen slots stay here that only a slow disk keeps from being forgotten: more would have no bound.
@@ -279,82 +363,40 @@ impl Log {
     }
 
     /// Whether chosen slots take more bytes than are kept willingly.
+    #[inline]
     pub(crate) fn is_heavy(&self) -> bool {
         self.chosen_bytes > self.retained_bytes
     }
 
     #[inline]
     fn retains_too_much(&self) -> bool {
-        let retained = self.first_unchosen.since(self.base);
-        retained > (self.window_slots >> 2) as u64 || self.is_heavy()
+        self.first_unchosen.since(self.base) > self.window_slots >> 2 || self.is_heavy()
+    }
+}
+
+/// From the first slot of what is held on: how far it is all the same as what is told, or all different.
+struct Agreement {
+    slots: SlotRange,
+    same: bool,
+}
+
+fn agreement(held: &Run, told: &Run) -> Agreement {
+    let told = told.part(held.slots());
+    let alike = |place: usize| held.entries.get(place) == told.entries.get(place);
+    let same = alike(0);
+    let count = (1..told.entries.len()).find(|place| alike(*place) != same).unwrap_or(told.entries.len());
+    Agreement { slots: SlotRange::of(held.first, count), same }
+}
+
+/// By what is known of each slot, however it is cut into runs.
+impl Hash for Log {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.base, self.first_unchosen, self.end()).hash(state);
+        for slot in (SlotRange { first: self.base, end: self.end() }).iter() {
+            (self.state(slot), self.entry(slot)).hash(state);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::node_id::NodeId;
-
-    fn ballot(round: u64) -> Ballot {
-        Ballot { round, node: NodeId(1), generation: 0 }
-    }
-
-    fn slot(number: u64) -> Slot {
-        Slot::new(number).expect("tests name slots from 1")
-    }
-
-    #[test]
-    fn first_unchosen_passes_only_what_is_contiguous() {
-        let mut log = Log::new(&Config::default(), slot(1));
-        for number in [1, 2, 4] {
-            log.accept(slot(number), ballot(1), Entry::Noop);
-        }
-        let run = |from, to| SlotRange { first: slot(from), end: slot(to) };
-        assert_eq!(log.choose_accepted(run(1, 2), ballot(1)), 0);
-        assert_eq!(log.choose_accepted(run(3, 9), ballot(1)), 0);
-        assert_eq!((log.advance(), log.first_unchosen()), (true, slot(2)));
-        assert_eq!(log.choose_accepted(run(2, 3), ballot(2)), 1, "accepted under another ballot");
-        assert!(!log.advance());
-        assert_eq!(log.choose_accepted(run(2, 3), ballot(1)), 0);
-        assert_eq!((log.advance(), log.first_unchosen()), (true, slot(3)));
-        assert_eq!(log.learn(slot(3), Entry::Noop), Learned::New);
-        assert_eq!((log.advance(), log.first_unchosen()), (true, slot(5)));
-        assert_eq!(log.undecided_bytes(), 0);
-    }
-
-    #[test]
-    fn a_chosen_entry_is_final() {
-        let mut log = Log::new(&Config::default(), slot(1));
-        let other = Entry::Command {
-            id: crate::entry::CommandId {
-                node: NodeId(1),
-                incarnation: crate::node_id::Incarnation(1),
-                boot: 1,
-                sequence: 1,
-            },
-            bytes: bytes::Bytes::from_static(b"other"),
-        };
-        assert_eq!(log.learn(slot(1), Entry::Noop), Learned::New);
-        log.accept(slot(1), ballot(9), other.clone());
-        assert_eq!(log.cell(slot(1)).map(|cell| cell.entry.clone()), Some(Entry::Noop));
-        assert_eq!(log.learn(slot(1), other), Learned::Conflict);
-        assert_eq!(log.learn(slot(1), Entry::Noop), Learned::Known);
-    }
-
-    #[test]
-    fn the_window_is_bounded_in_slots_and_forgets_only_what_is_durably_chosen() {
-        let config = Config { window_slots: 16, ..Config::default() };
-        let mut log = Log::new(&config, slot(1));
-        assert!(log.admits(slot(32)) && !log.admits(slot(33)));
-        for number in 1..=8 {
-            assert_eq!(log.learn(slot(number), Entry::Noop), Learned::New);
-        }
-        assert!(log.advance());
-        log.trim(slot(3));
-        assert_eq!(log.base(), slot(3));
-        log.trim(slot(9));
-        assert_eq!(log.base(), slot(7), "more than a quarter was kept, an eighth is");
-        assert_eq!(log.state(slot(1)), State::Chosen);
-        assert!(!log.admits(slot(6)) && log.admits(slot(40)) && !log.admits(slot(41)));
-    }
-}
+mod tests;

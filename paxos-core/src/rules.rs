@@ -147,11 +147,11 @@ impl Lone {
     }
 
     fn applied(&self) -> Vec<Entry> {
-        let applied = self.others.iter().filter_map(|action| match action {
-            Action::Apply { entry, .. } => Some(entry.clone()),
-            _ => None,
+        let applied = self.others.iter().map(|action| match action {
+            Action::Apply { entries, .. } => entries.to_vec(),
+            _ => vec![],
         });
-        applied.collect()
+        applied.flatten().collect()
     }
 
     /// Peers that can be reached and follow nobody, until it campaigns; its ballot.

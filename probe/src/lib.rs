@@ -99,8 +99,8 @@ fn run() -> Result<(), i32> {
                     Action::Persist { ticket, .. } => {
                         replica.handle(now, Event::Persisted(ticket.redeem()), &mut actions);
                     }
-                    Action::Apply { tag: Some(Tag(1)), entry: Entry::Command { bytes, .. }, .. }
-                        if bytes == "hello" =>
+                    Action::Apply { tag: Some(Tag(1)), entries, .. }
+                        if entries.first().and_then(Entry::command).is_some_and(|bytes| bytes == "hello") =>
                     {
                         return Ok(());
                     }

@@ -620,7 +620,7 @@ mod tests {
         bench.propose(9, 100);
         let mut slot = Slot::FIRST;
         bench.until(|action| match action {
-            Action::Apply { slot: applied, tag: Some(_), .. } => {
+            Action::Apply { first: applied, tag: Some(_), .. } => {
                 slot = *applied;
                 true
             }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use paxos_core::{
     Action, Body, ClusterId, Config, Entries, Entry, Event, FetchId, Formatted, Genesis, Incarnation, Instant, Member,
-    Membership, Message, NodeId, Receipt, Record, Recovery, Replica, Slot, SlotRange, Tag, Ticket,
+    Membership, Message, NodeId, Receipt, Record, Recovery, Replica, Slot, SlotRange, Tag, Ticket, applied,
 };
 
 use crate::moves::{Move, Schedule};
@@ -552,9 +552,12 @@ impl<O: Observer> Bare<O> {
                 self.seats[seat].disk.waiting.push_back((ticket, record));
                 Ok(())
             }
-            Action::Apply { slot, entry, tag } => {
-                self.trace.fold(now, node, &(slot, &entry, tag));
-                self.see(node, &Fact::Applied { slot, entry: &entry, tag })
+            Action::Apply { first, entries, tag } => {
+                for (slot, entry, tag) in applied(first, &entries, tag) {
+                    self.trace.fold(now, node, &(slot, entry, tag));
+                    self.see(node, &Fact::Applied { slot, entry, tag })?;
+                }
+                Ok(())
             }
             Action::ProposalRefused { tag, error } => {
                 self.trace.fold(now, node, &(1u8, tag));

@@ -1,25 +1,22 @@
 //! Three replicas of `paxos-core`: every ticket is redeemed at once, as by a disk that costs nothing.
 
-use std::collections::VecDeque;
-
 use bytes::Bytes;
 use paxos_core::{
     Action, Boot, ClusterId, Config, Entry, Event, Formatted, Genesis, Incarnation, Instant, Member, Membership,
-    Message, NodeId, QuorumSystem, Record, Recovery, Replica, Role, Tag, Ticket,
+    NodeId, QuorumSystem, Receipt, Record, Recovery, Replica, Role, Tag,
 };
 
 use super::Trio;
 
 const VOTERS: usize = 3;
 
-/// Three replicas, the messages between them, and what they applied.
+/// Three replicas, and what they applied.
 pub struct Ours {
     now_us: u64,
     replicas: Vec<Replica>,
     leader: usize,
-    in_flight: VecDeque<(usize, Message)>,
-    actions: Vec<Action>,
-    tickets: Vec<Ticket>,
+    /// Lists of actions for steps within steps.
+    spare: Vec<Vec<Action>>,
     next_tag: u64,
     /// Commands applied, by replica.
     applied: [u64; VOTERS],
@@ -40,9 +37,7 @@ impl Ours {
             now_us: 0,
             replicas,
             leader: 0,
-            in_flight: VecDeque::new(),
-            actions: Vec::new(),
-            tickets: Vec::new(),
+            spare: Vec::new(),
             next_tag: 0,
             applied: [0; VOTERS],
             payload_bytes: 0,
@@ -53,7 +48,6 @@ impl Ours {
             for at in 0..VOTERS {
                 trio.handle(at, Event::Tick);
             }
-            trio.carry();
         }
         trio
     }
@@ -65,26 +59,30 @@ impl Ours {
         true
     }
 
+    /// One event and all that follows from it: a message is a call, and the free disk has made durable what was
+    /// asked for by the time that the step is over.
     fn handle(&mut self, at: usize, event: Event) {
-        let now = Instant::from_us(self.now_us);
-        self.replicas[at].handle(now, event, &mut self.actions);
-        for action in self.actions.drain(..) {
+        let mut actions = self.spare.pop().unwrap_or_default();
+        let mut durable: Option<Receipt> = None;
+        self.replicas[at].handle(Instant::from_us(self.now_us), event, &mut actions);
+        for action in actions.drain(..) {
             match action {
-                Action::Send { to, message } => match to.as_slice() {
-                    [] => {}
-                    [others @ .., last] => {
+                Action::Send { to, message } => {
+                    if let [others @ .., last] = to.as_slice() {
                         for node in others {
-                            self.in_flight.push_back((place(*node), message.clone()));
+                            self.handle(place(*node), Event::Message(message.clone()));
                         }
-                        self.in_flight.push_back((place(*last), message));
+                        self.handle(place(*last), Event::Message(message));
                     }
-                },
-                Action::Persist { ticket, record } => {
-                    drop(record);
-                    self.tickets.push(ticket);
                 }
-                Action::Apply { entry, .. } => {
-                    if let Entry::Command { bytes, .. } = entry {
+                Action::Persist { ticket, record: _ } => {
+                    durable = Some(match durable {
+                        None => ticket.redeem(),
+                        Some(receipt) => receipt.and(ticket).expect("tickets of one replica follow each other"),
+                    });
+                }
+                Action::Apply { entries, .. } => {
+                    for bytes in entries.iter().filter_map(Entry::command) {
                         self.applied[at] += 1;
                         self.payload_bytes += bytes.len() as u64;
                     }
@@ -98,27 +96,8 @@ impl Ours {
                 | Action::RoleChanged { .. } => {}
             }
         }
-        self.sync(at);
-    }
-
-    /// The free disk: everything asked for is durable now. Each receipt may ask for more.
-    fn sync(&mut self, at: usize) {
-        if self.tickets.is_empty() {
-            return;
-        }
-        let mut tickets = std::mem::take(&mut self.tickets);
-        let mut receipt = None;
-        for ticket in tickets.drain(..) {
-            receipt = match receipt {
-                None => Some(ticket.redeem()),
-                Some(receipt) => match paxos_core::Receipt::and(receipt, ticket) {
-                    Ok(receipt) => Some(receipt),
-                    Err(_) => panic!("tickets of one replica follow each other"),
-                },
-            };
-        }
-        self.tickets = tickets;
-        if let Some(receipt) = receipt {
+        self.spare.push(actions);
+        if let Some(receipt) = durable {
             self.handle(at, Event::Persisted(receipt));
         }
     }
@@ -129,14 +108,7 @@ impl Ours {
         for at in 0..self.replicas.len() {
             if self.replicas[at].deadline().is_some_and(|(due, _)| due <= now) {
                 self.handle(at, Event::Tick);
-                self.carry();
             }
-        }
-    }
-
-    fn carry(&mut self) {
-        while let Some((to, message)) = self.in_flight.pop_front() {
-            self.handle(to, Event::Message(message));
         }
     }
 }
@@ -151,7 +123,6 @@ impl Trio for Ours {
             self.handle(self.leader, Event::Propose { tag, command: payload.clone() });
         }
         self.handle(self.leader, Event::Tick);
-        self.carry();
         self.tick_those_due();
         assert_eq!(self.applied[self.leader], wanted, "everything proposed is chosen and applied");
     }

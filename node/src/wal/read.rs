@@ -107,7 +107,7 @@ impl<F: Files> Wal<F> {
                 let decoded = record::decode(record.head.kind, &record.body(&bytes));
                 match decoded.map_err(|reason| corrupt(&self.files, at, reason))? {
                     Record::Accepted { first, entries, .. } | Record::Learned { first, entries } => {
-                        gathered.take_run(first, entries);
+                        gathered.take_run(first, &entries);
                     }
                     Record::Formatted(_) | Record::Started(_) | Record::Promised(_) | Record::Chosen { .. } => {}
                 }
@@ -155,13 +155,8 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn take_run(&mut self, first: Slot, run: Entries) {
-        match run {
-            Entries::One([entry]) => self.take(first.get(), entry),
-            Entries::Many(run) => {
-                (first.get()..).zip(run.iter()).for_each(|(slot, entry)| self.take(slot, entry.clone()));
-            }
-        }
+    fn take_run(&mut self, first: Slot, run: &Entries) {
+        (first.get()..).zip(run.iter()).for_each(|(slot, entry)| self.take(slot, entry.clone()));
     }
 
     fn take(&mut self, slot: u64, entry: Entry) {

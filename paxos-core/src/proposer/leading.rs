@@ -1,7 +1,7 @@
 //! Phase 2 as leader: binds entries to slots, counts votes, repeats what is not acknowledged, repairs followers
 //! (rules 4, 5, 8 to 12).
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use crate::action::Recipients;
@@ -17,11 +17,12 @@ use crate::mutants::{Mutant, mutant};
 use crate::node_id::NodeId;
 use crate::outbox::Outbox;
 use crate::proposer::preparing::Won;
-use crate::proposer::progress::{Next, Progress, entries_of};
+use crate::proposer::progress::{Next, Progress};
 use crate::quorum::VoterSet;
 use crate::slot::{Slot, SlotRange};
 use crate::stats::Stats;
 use crate::time::Instant;
+use crate::trail::Trail;
 
 #[derive(Clone, Hash, Debug)]
 pub(crate) struct Leading {
@@ -39,11 +40,11 @@ pub(crate) struct Leading {
     /// The next slot to bind.
     next: Slot,
     /// Bound and neither accepted by the own acceptor nor sent: the entries of the last slots before `next`.
-    pending: VecDeque<Entry>,
+    pending: Vec<Entry>,
     pending_bytes: usize,
     /// Votes per slot, from `tally_base` on.
     tally_base: Slot,
-    tally: VecDeque<VoterSet>,
+    tally: Trail<VoterSet>,
     peers: Vec<Progress>,
 }
 
@@ -62,10 +63,10 @@ impl Leading {
             won.found.into_iter().map(|(slot, found)| (slot, found.entry)).filter(|(slot, _)| *slot >= first).collect();
         // What this replica learned by itself, perhaps of a higher ballot that no promise showed, is never bound.
         for slot in (SlotRange { first, end: log.end() }).iter() {
-            if let Some(cell) = log.cell(slot)
-                && cell.state == State::Chosen
+            if log.state(slot) == State::Chosen
+                && let Some(entry) = log.entry(slot)
             {
-                inherited.insert(slot, cell.entry.clone());
+                inherited.insert(slot, entry.clone());
             }
         }
         let inherited_end = inherited.last_key_value().map_or(first, |(slot, _)| slot.next());
@@ -78,10 +79,10 @@ impl Leading {
             inherited_end,
             ready: false,
             next: first,
-            pending: VecDeque::new(),
+            pending: Vec::new(),
             pending_bytes: 0,
             tally_base: first,
-            tally: VecDeque::new(),
+            tally: Trail::new(),
             peers,
         }
     }
@@ -166,7 +167,7 @@ impl Leading {
         let pending = slot.get().checked_sub(self.written_end().get()).and_then(|at| usize::try_from(at).ok());
         let bound = match pending {
             Some(at) => self.pending.get(at),
-            None => log.cell(slot).map(|cell| &cell.entry),
+            None => log.entry(slot),
         };
         bound != Some(entry)
     }
@@ -181,7 +182,7 @@ impl Leading {
     /// Binds the next slot to a command (rule 4: once bound, for ever under this ballot). The caller asked `admits`.
     pub(crate) fn bind(&mut self, entry: Entry) {
         self.pending_bytes = self.pending_bytes.saturating_add(entry.payload_bytes()).saturating_add(ENTRY_HEAD_BYTES);
-        self.pending.push_back(entry);
+        self.pending.push(entry);
         self.next = self.next.next();
     }
 
@@ -237,8 +238,8 @@ impl Leading {
         self.pending_bytes = self.pending_bytes.saturating_sub(bytes);
         match count {
             0 => None,
-            1 => Some((first, Entries::one(self.pending.pop_front()?))),
-            _ => Some((first, Entries::Many(self.pending.drain(..count).collect()))),
+            1 => self.pending.drain(..1).next().map(|entry| (first, Entries::one(entry))),
+            _ => Some((first, Entries::shared(self.pending.drain(..count).collect()))),
         }
     }
 
@@ -259,21 +260,35 @@ impl Leading {
         }
         let place = |slot: Slot| usize::try_from(slot.since(self.tally_base)).unwrap_or(usize::MAX);
         let (from, to) = (place(slots.first), place(slots.end));
-        if self.tally.len() < to {
-            self.tally.resize(to, VoterSet::EMPTY);
-        }
+        let unseen = to.saturating_sub(self.tally.len());
+        self.tally.extend(core::iter::repeat_n(VoterSet::EMPTY, unseen));
         let mut chosen = 0u64;
-        for (votes, cell) in self.tally.range_mut(from..to).zip(log.cells_mut(slots)) {
-            let before = *votes;
-            *votes = if mutant(Mutant::VoteCountedTwice) { votes.twice(voter) } else { votes.with(voter) };
-            // Reached exactly once: before this vote there was no quorum.
-            let reached = membership.is_phase2_quorum(*votes) && !membership.is_phase2_quorum(before);
-            if reached && matches!(cell.state, State::Accepted(accepted) if accepted == self.ballot) {
-                cell.state = State::Chosen;
-                chosen = chosen.saturating_add(1);
+        // Slots of a run mostly have the same votes: each kind is judged once.
+        let mut kind: Option<(VoterSet, VoterSet, bool)> = None;
+        let mut reached = SlotRange { first: slots.first, end: slots.first };
+        for (votes, slot) in self.tally.get_mut(from..to).unwrap_or(&mut []).iter_mut().zip(slots.first.get()..) {
+            let (after, quorum) = match kind {
+                Some((before, after, quorum)) if before == *votes => (after, quorum),
+                Some(_) | None => {
+                    let before = *votes;
+                    let after = if mutant(Mutant::VoteCountedTwice) { before.twice(voter) } else { before.with(voter) };
+                    // Reached exactly once: before this vote there was no quorum.
+                    let quorum = membership.is_phase2_quorum(after) && !membership.is_phase2_quorum(before);
+                    kind = Some((before, after, quorum));
+                    (after, quorum)
+                }
+            };
+            *votes = after;
+            if !quorum {
+                continue;
             }
+            if reached.end.get() != slot {
+                chosen = chosen.saturating_add(log.choose_accepted(reached, self.ballot).chosen);
+                reached.first = Slot::new(slot).unwrap_or(reached.end);
+            }
+            reached.end = Slot::new(slot).map_or(reached.end, Slot::next);
         }
-        chosen
+        chosen.saturating_add(log.choose_accepted(reached, self.ballot).chosen)
     }
 
     fn voted(&self, voter: VoterSet, slot: Slot) -> bool {
@@ -286,7 +301,7 @@ impl Leading {
         let keep_from = log.first_unchosen();
         let passed = usize::try_from(keep_from.since(self.tally_base)).unwrap_or(usize::MAX);
         if passed > 0 {
-            self.tally.drain(..passed.min(self.tally.len()));
+            self.tally.forget(passed.min(self.tally.len()));
             self.tally_base = keep_from;
         }
     }
@@ -354,6 +369,13 @@ impl Leading {
         });
     }
 
+    /// Whether a peer that is heard lacks anything that did not leave for it.
+    #[inline]
+    pub(crate) fn somebody_lags(&self, log: &Log) -> bool {
+        let wanted = self.written_end().max(log.first_unchosen());
+        self.peers.iter().any(|peer| peer.lags(wanted))
+    }
+
     /// Sends every peer that is heard what it lacks, as far as its room and the runs under way admit.
     pub(crate) fn pump(
         &mut self,
@@ -375,14 +397,14 @@ impl Leading {
                             ballot,
                             first: run.first,
                             prefix: log.first_unchosen(),
-                            entries: entries_of(run, log),
+                            entries: log.entries(run),
                         };
                         out.send(peer.node, Body::Accept(body));
                         run
                     }
                     Next::Success(run) => {
                         stats.entries_repaired = stats.entries_repaired.saturating_add(run.count());
-                        let body = Success { ballot: promised, first: run.first, entries: entries_of(run, log) };
+                        let body = Success { ballot: promised, first: run.first, entries: log.entries(run) };
                         out.send(peer.node, Body::Success(body));
                         run
                     }

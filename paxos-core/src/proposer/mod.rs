@@ -7,7 +7,7 @@ mod progress;
 
 pub(crate) use leading::{Leading, Limits};
 pub(crate) use preparing::{Bounds, Heard, Preparing};
-pub(crate) use progress::{Progress, entries_of, same_state};
+pub(crate) use progress::{Progress, same_state};
 
 use crate::ballot::Ballot;
 

@@ -2,7 +2,6 @@
 
 use crate::ballot::Ballot;
 use crate::config::Config;
-use crate::entry::Entries;
 use crate::event::FetchId;
 use crate::limits::ENTRY_HEAD_BYTES;
 use crate::log::{Log, State};
@@ -199,22 +198,19 @@ impl Progress {
 pub(crate) fn same_state(first: Slot, state: State, end: Slot, log: &Log, bytes_max: usize) -> SlotRange {
     let mut run = SlotRange { first, end: first };
     let mut bytes = 0usize;
-    while run.end < end
-        && let Some(cell) = log.cell(run.end)
-        && cell.state == state
-    {
-        bytes = bytes.saturating_add(cell.entry.payload_bytes()).saturating_add(ENTRY_HEAD_BYTES);
-        if bytes > bytes_max && run.end > first {
-            break;
+    for span in log.spans(SlotRange { first, end }) {
+        if span.state != state || span.first != run.end {
+            return run;
         }
-        run.end = run.end.next();
+        for entry in span.entries.iter() {
+            bytes = bytes.saturating_add(entry.payload_bytes()).saturating_add(ENTRY_HEAD_BYTES);
+            if bytes > bytes_max && run.end > first {
+                return run;
+            }
+            run.end = run.end.next();
+        }
     }
     run
-}
-
-/// The entries of a run that is in memory.
-pub(crate) fn entries_of(run: SlotRange, log: &Log) -> Entries {
-    log.entries(run).cloned().collect()
 }
 
 #[cfg(test)]

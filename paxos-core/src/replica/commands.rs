@@ -16,6 +16,7 @@ use crate::proposer::Proposer;
 use crate::slot::Slot;
 
 impl Replica {
+    #[inline(never)]
     pub(super) fn propose(&mut self, tag: Tag, command: Bytes, actions: &mut Vec<Action>) {
         if let Err(error) = self.may_propose(command.len()) {
             actions.push(Action::ProposalRefused { tag, error });
@@ -48,6 +49,7 @@ impl Replica {
         Ok(())
     }
 
+    #[inline(never)]
     pub(super) fn read(&mut self, tag: Tag, actions: &mut Vec<Action>) {
         let error = match &self.proposer {
             Proposer::Leading(leading) if !leading.is_ready() => ReadError::CatchingUp,
@@ -61,6 +63,7 @@ impl Replica {
         actions.push(Action::ReadFailed { tag, error });
     }
 
+    #[inline(never)]
     pub(super) fn hand_over(&mut self, to: NodeId, actions: &mut Vec<Action>) {
         let voter = self.genesis.membership().voter(to).is_some();
         let Proposer::Leading(leading) = &self.proposer else { return };
@@ -81,6 +84,7 @@ impl Replica {
         }
     }
 
+    #[inline(never)]
     pub(super) fn on_fetched(&mut self, id: FetchId, first: Slot, entries: Entries, actions: &mut Vec<Action>) {
         let promised = self.acceptor.promised();
         let out = outbox!(self, actions);

@@ -14,7 +14,8 @@ use crate::proposer::{Heard, Proposer};
 use crate::slot::{Slot, SlotRange};
 
 impl Replica {
-    pub(super) fn on_message(&mut self, message: Message, actions: &mut Vec<Action>) {
+    #[inline(always)]
+    pub(super) fn on_message(&mut self, mut message: Message, actions: &mut Vec<Action>) {
         let header = message.header;
         if !self.is_member(&header) {
             self.stats.messages_foreign = self.stats.messages_foreign.saturating_add(1);
@@ -37,7 +38,7 @@ impl Replica {
             }
             Body::Promise(promise) => self.on_promise(from, boot, promise),
             Body::Refused(refused) => self.on_refused(&refused, actions),
-            Body::Accept(ref accept) => self.on_accept(from, boot, accept, actions),
+            Body::Accept(ref mut accept) => self.on_accept(from, boot, accept, actions),
             Body::Accepted(ref accepted) => self.on_accepted(from, boot, accepted),
             Body::Success(ref success) => self.on_success(from, success, actions),
             Body::SuccessReply(reply) => self.on_report(from, boot, reply.first_unchosen, reply.room),
@@ -62,6 +63,7 @@ impl Replica {
         known && header.cluster == self.header.cluster && header.from != self.header.from
     }
 
+    #[inline(never)]
     pub(super) fn on_promise(&mut self, from: NodeId, boot: Boot, promise: Promise) {
         if promise.asker_boot != self.header.boot {
             self.stats.messages_stale = self.stats.messages_stale.saturating_add(1);
@@ -78,6 +80,7 @@ impl Replica {
         }
     }
 
+    #[inline(never)]
     pub(super) fn on_refused(&mut self, refused: &Refused, actions: &mut Vec<Action>) {
         if refused.asker_boot != self.header.boot || refused.promised <= refused.ballot {
             self.stats.messages_stale = self.stats.messages_stale.saturating_add(1);
@@ -90,14 +93,17 @@ impl Replica {
         }
     }
 
-    pub(super) fn on_accept(&mut self, from: NodeId, boot: Boot, accept: &Accept, actions: &mut Vec<Action>) {
+    #[inline(never)]
+    pub(super) fn on_accept(&mut self, from: NodeId, boot: Boot, accept: &mut Accept, actions: &mut Vec<Action>) {
+        let (ballot, prefix) = (accept.ballot, accept.prefix);
+        let slots = SlotRange::of(accept.first, accept.entries.len());
         let out = outbox!(self, actions);
         self.acceptor.on_accept(from, boot, accept, &mut self.log, &mut self.stats, out);
-        let slots = SlotRange::of(accept.first, accept.entries.len());
-        self.learner.on_accepted_below_prefix(accept.ballot, slots, &mut self.log, &mut self.stats);
-        self.learner.on_prefix(accept.ballot, accept.prefix, &mut self.log, &mut self.stats);
+        self.learner.on_accepted_below_prefix(ballot, slots, &mut self.log, &mut self.stats);
+        self.learner.on_prefix(ballot, prefix, &mut self.log, &mut self.stats);
     }
 
+    #[inline(never)]
     pub(super) fn on_accepted(&mut self, from: NodeId, boot: Boot, accepted: &Accepted) {
         // A vote of an earlier boot is still a vote; its report is not.
         if let Proposer::Leading(leading) = &mut self.proposer
@@ -112,6 +118,7 @@ impl Replica {
         self.on_report(from, boot, accepted.first_unchosen, accepted.room);
     }
 
+    #[inline(never)]
     pub(super) fn on_success(&mut self, from: NodeId, success: &Success, actions: &mut Vec<Action>) {
         let slots = SlotRange::of(success.first, success.entries.len());
         if let Proposer::Leading(leading) = &self.proposer {
@@ -143,6 +150,7 @@ impl Replica {
         }
     }
 
+    #[inline(never)]
     pub(super) fn pull(&mut self, answered: Option<NodeId>, actions: &mut Vec<Action>) {
         let teachers = self.election.teachers(self.log.first_unchosen(), self.now);
         self.catch_up.pull(answered, teachers, &self.log, outbox!(self, actions));
@@ -161,6 +169,7 @@ impl Replica {
         }
     }
 
+    #[inline(never)]
     pub(super) fn on_heartbeat(&mut self, from: NodeId, boot: Boot, heartbeat: Heartbeat, actions: &mut Vec<Action>) {
         let Heartbeat { leading: claims, prefix, first_unchosen, room, .. } = heartbeat;
         let heard = self.election.on_heartbeat(from, boot, heartbeat, self.header.boot, self.now);

@@ -38,7 +38,7 @@ use crate::entry::Entry;
 use crate::event::Event;
 use crate::gate::Gate;
 use crate::learner::Learner;
-use crate::log::Log;
+use crate::log::{Log, State};
 use crate::membership::Genesis;
 use crate::message::Header;
 use crate::node_id::NodeId;
@@ -130,12 +130,7 @@ impl Replica {
                 let room = log.recovered_slots();
                 return Err(StartError::WindowTooSmall { slot, held: slot.since(first_unchosen), room });
             }
-            match recovered.accepted {
-                Some(ballot) => log.accept(slot, ballot, recovered.entry),
-                None => {
-                    log.learn(slot, recovered.entry);
-                }
-            }
+            log.restore(slot, recovered.accepted.map_or(State::Chosen, State::Accepted), recovered.entry);
         }
         log.advance();
         let header =
@@ -280,11 +275,11 @@ impl Replica {
     /// What is known of a slot: the ballot it was accepted under (`None` once chosen) and the entry. Nothing for
     /// slots that were never seen or are on disk only. For checkers and for humans.
     pub fn held(&self, slot: Slot) -> Option<(Option<Ballot>, &Entry)> {
-        let cell = self.log.cell(slot)?;
-        match cell.state {
-            crate::log::State::Empty => None,
-            crate::log::State::Accepted(ballot) => Some((Some(ballot), &cell.entry)),
-            crate::log::State::Chosen => Some((None, &cell.entry)),
+        let entry = self.log.entry(slot)?;
+        match self.log.state(slot) {
+            State::Empty => None,
+            State::Accepted(ballot) => Some((Some(ballot), entry)),
+            State::Chosen => Some((None, entry)),
         }
     }
 
@@ -293,7 +288,7 @@ impl Replica {
         SlotRange { first: self.log.base(), end: self.log.end() }
     }
 
-    /// The most payload and head bytes of entries held in memory now.
+    /// Who belongs to the cluster.
     pub fn genesis(&self) -> &Genesis {
         &self.genesis
     }

@@ -12,6 +12,7 @@ use crate::outbox::Outbox;
 use crate::proposer::{Bounds, Leading, Preparing, Progress, Proposer};
 
 impl Replica {
+    #[inline(never)]
     pub(super) fn campaign(&mut self, reason: RoleReason, actions: &mut Vec<Action>) {
         let promised_round = self.acceptor.promised().map_or(0, |ballot| ballot.round);
         let round = promised_round.max(self.round_seen).saturating_add(1);
@@ -29,6 +30,7 @@ impl Replica {
     }
 
     /// The own promise is durable: the ballot may be used.
+    #[inline(never)]
     pub(super) fn on_own_promise(&mut self, ballot: Ballot, actions: &mut Vec<Action>) {
         let Proposer::Preparing(preparing) = &mut self.proposer else { return };
         let Some(voter) = self.voter else { return };
@@ -59,6 +61,7 @@ impl Replica {
         }
     }
 
+    #[inline(never)]
     pub(super) fn lead_if_promised(&mut self, actions: &mut Vec<Action>) -> bool {
         if !matches!(self.proposer, Proposer::Preparing(_)) {
             return false;
@@ -98,6 +101,7 @@ impl Replica {
         true
     }
 
+    #[inline(never)]
     pub(super) fn step_down(&mut self, reason: RoleReason, actions: &mut Vec<Action>) {
         let led = match &self.proposer {
             Proposer::Following => return,
@@ -139,11 +143,13 @@ impl Replica {
         }
     }
 
+    #[inline(never)]
     pub(super) fn announce(&self, reason: RoleReason, actions: &mut Vec<Action>) {
         let (role, leader, ballot) = (self.role(), self.leader(), self.ballot());
         actions.push(Action::RoleChanged { role, leader, ballot, reason });
     }
 
+    #[inline(never)]
     pub(super) fn fence(&mut self, reason: FenceReason, actions: &mut Vec<Action>) {
         self.step_down_quietly(actions);
         self.fenced = Some(reason);

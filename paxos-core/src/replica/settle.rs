@@ -20,6 +20,7 @@ use crate::slot::Slot;
 const REPLAY_RUNS: u64 = 4;
 
 impl Replica {
+    #[inline(never)]
     /// Sends what is bound: one record and one message for a run, shared by the disk and every peer.
     pub(super) fn flush(&mut self, actions: &mut Vec<Action>) {
         let Proposer::Leading(leading) = &mut self.proposer else { return };
@@ -33,35 +34,22 @@ impl Replica {
         }
     }
 
-    /// Carries on whatever the event set free, until nothing moves.
+    /// Carries on whatever the event set free, until nothing moves. Most events set little free: what is rare is a
+    /// call away, so that the rest costs a few comparisons.
+    #[inline(never)]
     pub(super) fn settle(&mut self, actions: &mut Vec<Action>) {
-        loop {
-            let mut moved = false;
-            while let Some(testimony) = self.gate.release() {
-                self.testify(testimony, actions);
-                moved = true;
-            }
-            if self.fenced.is_some() {
-                return;
-            }
-            if self.proposer.ballot().is_some_and(|ballot| !self.acceptor.allows(ballot)) {
-                self.step_down(RoleReason::Outvoted, actions);
-            }
-            moved |= self.lead_if_promised(actions);
-            if self.fenced.is_some() {
-                return;
-            }
-            moved |= self.log.advance();
-            if self.learner.next_to_apply() < self.log.first_unchosen() {
-                self.apply(actions);
-            }
-            let led = self.lead_on(actions);
-            if !(led || moved && self.gate.has_ready()) {
-                break;
-            }
+        while self.fenced.is_none() && self.go_on(actions) {}
+        if self.fenced.is_some() {
+            return;
         }
-        self.confirm_reads(actions);
-        self.replicate(actions);
+        if self.reads.len() > 0 {
+            self.confirm_reads(actions);
+        }
+        if let Proposer::Leading(leading) = &self.proposer
+            && leading.somebody_lags(&self.log)
+        {
+            self.replicate(actions);
+        }
         // Marks are lazy, but an eighth of the window behind is far enough.
         let lazy = u64::from(self.config.window_slots >> 3);
         if self.learner.unmarked(&self.log) > lazy || self.log.is_heavy() {
@@ -71,19 +59,60 @@ impl Replica {
         self.log.trim(self.learner.durable_first_unchosen());
     }
 
+    /// One round of it; true if there is more to do.
+    fn go_on(&mut self, actions: &mut Vec<Action>) -> bool {
+        while let Some(testimony) = self.gate.release() {
+            self.testify(testimony, actions);
+        }
+        match &self.proposer {
+            Proposer::Following => {}
+            Proposer::Preparing(_) => self.prepare_on(actions),
+            Proposer::Leading(leading) if !self.acceptor.allows(leading.ballot()) => {
+                self.step_down(RoleReason::Outvoted, actions);
+            }
+            Proposer::Leading(_) => {}
+        }
+        if self.log.advance() && self.fenced.is_none() {
+            self.lead_past_chosen();
+        }
+        if self.learner.next_to_apply() < self.log.first_unchosen() && self.fenced.is_none() {
+            self.apply(actions);
+        }
+        let led = match &self.proposer {
+            Proposer::Leading(leading) if !leading.is_ready() => self.lead_on(actions),
+            Proposer::Following | Proposer::Preparing(_) | Proposer::Leading(_) => false,
+        };
+        led || self.gate.has_ready()
+    }
+
+    /// As candidate: gives way to a higher promise, or leads if a quorum promised.
+    #[inline(never)]
+    fn prepare_on(&mut self, actions: &mut Vec<Action>) {
+        if self.proposer.ballot().is_some_and(|ballot| !self.acceptor.allows(ballot)) {
+            self.step_down(RoleReason::Outvoted, actions);
+        }
+        self.lead_if_promised(actions);
+    }
+
+    /// As leader: votes for what is chosen are of no more use.
+    fn lead_past_chosen(&mut self) {
+        if let Proposer::Leading(leading) = &mut self.proposer {
+            leading.forget_votes(&self.log);
+        }
+    }
+
+    #[inline(never)]
     pub(super) fn apply(&mut self, actions: &mut Vec<Action>) {
         let entries = (self.config.run_entries_max as u64).saturating_mul(REPLAY_RUNS);
         let page = Page { entries, bytes: self.config.run_bytes_max };
-        let proposals = &mut self.proposals;
         let out = outbox!(self, actions);
-        let tag_of = |id| proposals.close_applied(id);
-        self.learner.apply(&self.log, page, tag_of, &mut self.stats, out);
+        self.learner.apply(&self.log, page, &mut self.proposals, &mut self.stats, out);
     }
 
+    #[inline(never)]
     /// As leader: binds what was inherited and opens for commands once it is applied.
     pub(super) fn lead_on(&mut self, actions: &mut Vec<Action>) -> bool {
         let Proposer::Leading(leading) = &mut self.proposer else { return false };
-        leading.forget_votes(&self.log);
         if leading.become_ready(self.learner.next_to_apply()) {
             self.announce(RoleReason::Ready, actions);
             return true;
@@ -95,6 +124,7 @@ impl Replica {
         bound
     }
 
+    #[inline(never)]
     pub(super) fn confirm_reads(&mut self, actions: &mut Vec<Action>) {
         let Proposer::Leading(leading) = &self.proposer else { return };
         if self.reads.len() == 0 {
@@ -108,6 +138,7 @@ impl Replica {
         }
     }
 
+    #[inline(never)]
     pub(super) fn replicate(&mut self, actions: &mut Vec<Action>) {
         let Proposer::Leading(leading) = &mut self.proposer else { return };
         let promised = self.acceptor.promised();
@@ -115,6 +146,7 @@ impl Replica {
     }
 
     /// Says what is durable now.
+    #[inline(never)]
     pub(super) fn testify(&mut self, testimony: Testimony, actions: &mut Vec<Action>) {
         match testimony {
             Testimony::Promise { to, asker_boot, ballot, from } => {
@@ -143,6 +175,7 @@ impl Replica {
         }
     }
 
+    #[inline(never)]
     pub(super) fn promise(
         &mut self,
         to: NodeId,

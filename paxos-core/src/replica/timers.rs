@@ -45,6 +45,7 @@ impl Replica {
         self.settle(actions);
     }
 
+    #[inline(never)]
     pub(super) fn on_time(&mut self, actions: &mut Vec<Action>) {
         self.flush(actions);
         // A leader under load is ticked every turn; looking around several times per interval is enough for it.
@@ -85,6 +86,7 @@ impl Replica {
     }
 
     /// Looks again at who should lead, now that time passed or a heartbeat came.
+    #[inline(never)]
     pub(super) fn reconsider(&mut self, actions: &mut Vec<Action>) {
         let membership = self.genesis.membership();
         let can_vote = self.can_vote();
@@ -132,6 +134,7 @@ impl Replica {
         }
     }
 
+    #[inline(never)]
     pub(super) fn heartbeat_to_all(&mut self, actions: &mut Vec<Action>) {
         self.election.heartbeat_sent(self.now);
         let peers: Recipients = self.peers();
@@ -148,6 +151,7 @@ impl Replica {
         peers
     }
 
+    #[inline(never)]
     pub(super) fn heartbeat_to(&mut self, node: NodeId, actions: &mut Vec<Action>) {
         let can_vote = self.can_vote();
         let contact = self.election.contact(self.now, can_vote);
