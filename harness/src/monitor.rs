@@ -1,5 +1,6 @@
 //! The consistency monitor: do all replicas hold the same state after the same slots?
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::client::{Connection, Reply};
@@ -30,6 +31,12 @@ pub struct Divergence {
     pub slot: i64,
     /// Who says what.
     pub digests: Vec<(String, String)>,
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "REPLICAS DIVERGED after slot {}: {:?}", self.slot, self.digests)
+    }
 }
 
 impl Monitor {

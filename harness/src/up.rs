@@ -18,6 +18,9 @@ const TURN: Duration = Duration::from_millis(250);
 /// Without a terminal a line per node is printed when its role changes, and at least this often.
 const LINES_EVERY: Duration = Duration::from_secs(10);
 
+/// For the last comparison, when the load is over.
+const REST: Duration = Duration::from_secs(3);
+
 /// For one node to answer; a node that is slower is shown as silent.
 const ASK: Duration = Duration::from_millis(400);
 
@@ -61,7 +64,7 @@ pub fn run(mut cluster: Cluster, fresh: bool, clients: usize, stop: &StopFlag) -
     while !stop.is_raised() {
         watch.look(&mut cluster);
         if let Err(divergence) = watch.compare() {
-            say(&format!("REPLICAS DIVERGED after slot {}: {:?}", divergence.slot, divergence.digests));
+            say(&divergence.to_string());
             fine = false;
             break;
         }
@@ -76,6 +79,7 @@ pub fn run(mut cluster: Cluster, fresh: bool, clients: usize, stop: &StopFlag) -
     say("stopping …");
     if let Some(load) = load {
         fine &= load.finish();
+        fine &= watch.compare_at_rest();
     }
     for (id, status) in cluster.stop_all() {
         say(&format!("node {id} did not stop cleanly: {status}"));
@@ -160,6 +164,21 @@ impl Watch {
                 say(&format!("node {} ended: {status}; its last line: {words}", watched.id));
             }
         }
+    }
+
+    /// Compares once more, now that nothing is written; false if replicas diverged. Those that do not answer in time
+    /// are left out, as always.
+    fn compare_at_rest(&mut self) -> bool {
+        let Some(monitor) = &mut self.monitor else { return true };
+        let (before, begun) = (monitor.compared, Instant::now());
+        while monitor.compared == before && begun.elapsed() < REST {
+            if let Err(divergence) = monitor.compare() {
+                say(&divergence.to_string());
+                return false;
+            }
+            thread::sleep(TURN / 10);
+        }
+        true
     }
 
     fn compare(&mut self) -> Result<(), Divergence> {
