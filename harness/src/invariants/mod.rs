@@ -9,6 +9,8 @@ mod history;
 mod image;
 mod outcomes;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
