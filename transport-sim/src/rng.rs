@@ -20,6 +20,8 @@ pub enum Concern {
     Nemesis,
     /// Moves of a schedule of bare replicas.
     Schedule,
+    /// Which bounds are tight and which disks are far too slow.
+    Edges,
 }
 
 /// A seeded stream of random numbers.

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use node::limits::Limits;
 use node::wal::Wal;
 use node::{Address, Input, LogReadId, Node, Output, Settings};
 use paxos_core::{
@@ -147,7 +146,9 @@ impl<O: Observer> World<O> {
     }
 
     fn sync_us(&mut self, seat: usize) -> u64 {
-        let quality = self.scenario.disk;
+        let id = self.seats[seat].id;
+        let slow = self.scenario.slow_disks.iter().find(|(node, _)| *node == id);
+        let quality = slow.map_or(self.scenario.disk, |(_, quality)| *quality);
         let stall = self.seats[seat].stalled_until.since_us(self.now);
         quality.sync_us_min + self.disk_rng.exponential(quality.sync_jitter_us) + stall
     }
@@ -247,7 +248,8 @@ impl<O: Observer> World<O> {
         let members = self.scenario.genesis.membership().members();
         let addresses: BTreeMap<NodeId, Address> =
             members.map(|member| (member.node, Address::new(format!("n{}", member.node), PORT))).collect();
-        let settings = Settings { paxos: self.scenario.config.clone(), addresses, limits: Limits::default() };
+        let settings =
+            Settings { paxos: self.scenario.config.clone(), addresses, limits: self.scenario.limits.clone() };
         let local = self.seats[seat].clock.read(self.now);
         let seed = self.process_rng.draw();
         let node = Node::new(settings, recovered, local, seed).map_err(|error| broken("node-starts", id, &error))?;

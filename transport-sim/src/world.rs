@@ -632,6 +632,7 @@ impl<O: Observer> World<O> {
         self.healed = Some(Healed { at: self.now, patience_us: self.patience_us() });
         self.network.heal(Quality::CALM);
         self.scenario.disk = DiskQuality::CALM;
+        self.scenario.slow_disks.clear();
         self.unreachable.clear();
         for seat in 0..self.seats.len() {
             self.seats[seat].stalled_until = self.now;

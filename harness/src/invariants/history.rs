@@ -6,7 +6,7 @@
 //! Operations without a reply may or may not have a slot. The model knows the commands of the simulated clients
 //! and is written apart from the server's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use paxos_core::{Entry, Slot};
@@ -38,11 +38,16 @@ struct Model {
     /// Each key's values, with the slot from which on it had them.
     keys: BTreeMap<Bytes, Vec<(u64, Bytes)>>,
     sessions: BTreeMap<u64, Session>,
+    sessions_max: usize,
+    /// Requests that were repeated or came late, when their session was closed already.
+    expired: BTreeSet<Identity>,
     outcomes: BTreeMap<Identity, (u64, Reply)>,
 }
 
 #[derive(Debug, Default)]
 struct Session {
+    /// The last slot that asked for it.
+    used: u64,
     highest: u64,
     done: BTreeMap<u64, Reply>,
 }
@@ -55,6 +60,10 @@ enum Identity {
 }
 
 impl History {
+    pub(super) fn new(sessions_max: usize) -> History {
+        History { model: Model { sessions_max, ..Model::default() }, ..History::default() }
+    }
+
     pub(super) fn asked(&mut self, operation: &Operation) {
         let open = Open { operation: operation.clone(), floor: self.floor };
         self.open.insert(operation.id, open);
@@ -98,7 +107,7 @@ impl Model {
             return Err(Violation::new("log-holds-commands", format!("slot {slot} holds {bytes:?}")));
         };
         if args.first().is_some_and(|verb| &verb[..] == b"ONCE") {
-            self.sessions.insert(number, Session::default());
+            self.open_session(number);
             return Ok(());
         }
         match once {
@@ -120,9 +129,23 @@ impl Model {
         }
     }
 
+    /// Who was used least recently makes room.
+    fn open_session(&mut self, number: u64) {
+        while self.sessions.len() >= self.sessions_max
+            && let Some(oldest) = self.sessions.iter().min_by_key(|(_, session)| session.used).map(|(id, _)| *id)
+        {
+            self.sessions.remove(&oldest);
+        }
+        self.sessions.insert(number, Session { used: number, ..Session::default() });
+    }
+
     /// Runs a command of a session unless it ran before.
     fn run_once(&mut self, number: u64, id: u64, sequence: u64, args: Vec<Bytes>) {
-        let Some(session) = self.sessions.get(&id) else { return };
+        let Some(session) = self.sessions.get_mut(&id) else {
+            self.expired.insert(Identity::Once(id, sequence));
+            return;
+        };
+        session.used = number;
         let stale = sequence + WINDOW <= session.highest;
         if stale || session.done.contains_key(&sequence) {
             return;
@@ -191,6 +214,15 @@ impl Model {
             None => Identity::Plain(operation.args.clone()),
         };
         let broken = |why: String| Violation::new("linearizable", format!("{operation:?}: {why}"));
+        // It ran before its session was closed, or never will: nobody can say, and nothing follows from it.
+        if matches!(reply, Reply::Error(line) if line.starts_with("SESSIONEXPIRED")) {
+            let expired = self.expired.contains(&identity);
+            return if expired {
+                Ok(floor)
+            } else {
+                Err(broken(format!("was answered {reply:?}, its session is open")))
+            };
+        }
         let Some((slot, expected)) = self.outcomes.get(&identity) else {
             return Err(broken(format!("was answered {reply:?} and is in no chosen slot")));
         };
@@ -248,7 +280,7 @@ mod tests {
 
     /// A history in a few letters: `slot N command`, `ask N command`, `got N reply`.
     fn check(script: &[&str]) -> Result<(), Violation> {
-        let mut history = History::default();
+        let mut history = History::new(8);
         for line in script {
             let mut parts = line.splitn(3, ' ');
             let (verb, number, rest) = (parts.next(), parts.next(), parts.next().unwrap_or(""));
@@ -288,6 +320,29 @@ mod tests {
         for case in cases {
             assert_eq!(check(case), Ok(()), "{case:?}");
         }
+    }
+
+    #[test]
+    fn a_session_is_expired_only_when_others_took_its_place() {
+        let mut history = History::new(2);
+        (1..=2).for_each(|slot| history.model.open_session(slot));
+        history.model.run_once(3, 1, 1, words("INCRBY n 1"));
+        // Session 1 was used later than session 2, which makes room.
+        history.model.open_session(4);
+        (5..).zip([(1, 2), (2, 1), (4, 1)]).for_each(|(slot, (session, sequence))| {
+            history.model.run_once(slot, session, sequence, words("INCRBY n 1"));
+        });
+        let expired = Reply::Error("SESSIONEXPIRED its place was taken".into());
+        let mut verdict = |number: u64, session: &str, reply: &Reply| {
+            let id = OperationId { client: 1, number };
+            let once = Some((Bytes::copy_from_slice(session.as_bytes()), 1));
+            history.asked(&Operation { id, args: words("INCRBY n 1"), once });
+            history.answered(id, reply).map_err(|broken| broken.invariant)
+        };
+        assert_eq!(verdict(1, "2", &expired), Ok(()));
+        assert_eq!(verdict(2, "1", &expired), Err("linearizable"));
+        assert_eq!(verdict(3, "2", &Reply::Number(3)), Err("linearizable"), "it never ran");
+        assert_eq!(verdict(4, "4", &Reply::Number(3)), Ok(()));
     }
 
     #[test]

@@ -108,8 +108,9 @@ impl Invariants {
     }
 
     /// Nothing seen yet, in a world whose log holds the commands of clients.
-    pub fn with_clients() -> Invariants {
-        Invariants { history: Some(History::default()), ..Invariants::default() }
+    /// `sessions_max` is what every node is set to.
+    pub fn with_clients(sessions_max: usize) -> Invariants {
+        Invariants { history: Some(History::new(sessions_max)), ..Invariants::default() }
     }
 
     /// How much was looked at.

@@ -9,9 +9,9 @@ use crate::invariants::Invariants;
 /// Runs the scenario of a seed.
 pub fn run(seed: u64, election: ElectionPolicy, steps: Option<u64>, trace: Trace) -> Outcome {
     let mut outcome = Outcome::new(seed, trace.hash());
-    let made = Scenario::draw(seed, election)
-        .map_err(|error| Violation::new("start", error.to_string()))
-        .and_then(|scenario| World::new(scenario, Invariants::with_clients(), trace));
+    let made = Scenario::draw(seed, election).map_err(|error| Violation::new("start", error.to_string())).and_then(
+        |scenario| World::new(scenario.clone(), Invariants::with_clients(scenario.limits.sessions_max), trace),
+    );
     let mut world = match made {
         Ok(world) => world,
         Err(violation) => return Outcome { violation: Some(violation), ..outcome },

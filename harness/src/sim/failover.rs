@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use node::limits::Limits;
 use paxos_core::{
     Ballot, Config, ElectionPolicy, Genesis, Incarnation, Instant, Member, Membership, NodeId, QuorumSystem, Role,
 };
@@ -16,7 +17,7 @@ struct Judge(Invariants);
 
 impl Default for Judge {
     fn default() -> Judge {
-        Judge(Invariants::with_clients())
+        Judge(Invariants::with_clients(Limits::default().sessions_max))
     }
 }
 
@@ -100,6 +101,8 @@ fn calm(seed: u64, voters: u32, config: Config, disk: DiskQuality, depth: usize)
         clients: vec![manner; 4],
         quality: Quality::CALM,
         disk,
+        slow_disks: Vec::new(),
+        limits: Limits::default(),
         late: Vec::new(),
         drift: 0,
         faults_us: u64::MAX >> 8,
