@@ -79,7 +79,7 @@ impl Acceptor {
         &mut self,
         from: NodeId,
         boot: Boot,
-        accept: &mut Accept,
+        accept: &Accept,
         log: &mut Log,
         stats: &mut Stats,
         out: &mut Outbox,
@@ -95,14 +95,7 @@ impl Acceptor {
         let slots = SlotRange::of(first, accept.entries.len());
         // The log grows at its end: the usual case.
         if first == log.end() && !slots.is_empty() && log.admits(first) && log.admits(slots.end.minus(1)) {
-            vote(
-                ballot,
-                first,
-                core::mem::take(&mut accept.entries),
-                log,
-                out,
-                Testimony::Accepted { to: from, ballot, slots },
-            );
+            vote(ballot, first, accept.entries.clone(), log, out, Testimony::Accepted { to: from, ballot, slots });
             return;
         }
         let end = slots.end;

@@ -141,7 +141,7 @@ fn the_value_rule_agrees_with_a_naive_twin() {
                 first_unchosen: Slot::FIRST,
             };
             let voter = membership.voter(member.node).expect("a voter");
-            preparing.on_promise(member.node, voter, boot, promise);
+            preparing.on_promise(member.node, voter, boot, &promise);
         }
         assert!(preparing.has_quorum(membership));
         let found = preparing.into_won().found;

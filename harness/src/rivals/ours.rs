@@ -59,20 +59,24 @@ impl Ours {
         true
     }
 
-    /// One event and all that follows from it: a message is a call, and the free disk has made durable what was
-    /// asked for by the time that the step is over.
+    /// One event and all that follows from it.
     fn handle(&mut self, at: usize, event: Event) {
         let mut actions = self.spare.pop().unwrap_or_default();
-        let mut durable: Option<Receipt> = None;
         self.replicas[at].handle(Instant::from_us(self.now_us), event, &mut actions);
+        self.carry_out(at, actions);
+    }
+
+    /// A message is a call, and the free disk has made durable what was asked for by the time that a step is over.
+    fn carry_out(&mut self, at: usize, mut actions: Vec<Action>) {
+        let mut durable: Option<Receipt> = None;
         for action in actions.drain(..) {
             match action {
-                Action::Send { to, message } => {
-                    if let [others @ .., last] = to.as_slice() {
-                        for node in others {
-                            self.handle(place(*node), Event::Message(message.clone()));
-                        }
-                        self.handle(place(*last), Event::Message(message));
+                Action::Send { to, ref message } => {
+                    for node in &to {
+                        let mut actions = self.spare.pop().unwrap_or_default();
+                        let to = place(node);
+                        self.replicas[to].receive(Instant::from_us(self.now_us), message, &mut actions);
+                        self.carry_out(to, actions);
                     }
                 }
                 Action::Persist { ticket, record: _ } => {
@@ -81,7 +85,7 @@ impl Ours {
                         Some(receipt) => receipt.and(ticket).expect("tickets of one replica follow each other"),
                     });
                 }
-                Action::Apply { entries, .. } => {
+                Action::Apply { ref entries, .. } => {
                     for bytes in entries.iter().filter_map(Entry::command) {
                         self.applied[at] += 1;
                         self.payload_bytes += bytes.len() as u64;

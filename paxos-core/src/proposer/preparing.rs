@@ -152,7 +152,7 @@ impl Preparing {
     }
 
     /// Takes a chunk. It counts only if it joins: same ballot, same boot of the sender, no slot left out.
-    pub(crate) fn on_promise(&mut self, node: NodeId, voter: VoterSet, boot: Boot, promise: Promise) -> Heard {
+    pub(crate) fn on_promise(&mut self, node: NodeId, voter: VoterSet, boot: Boot, promise: &Promise) -> Heard {
         if promise.ballot != self.ballot || self.promised.has(voter) {
             return Heard::Stale;
         }
@@ -160,7 +160,7 @@ impl Preparing {
         let inside =
             promise.held.iter().all(|held| promise.covers.first <= held.slot && held.slot < promise.covers.end);
         let below = promise.held.iter().all(|held| held.accepted.is_none_or(|accepted| accepted < self.ballot));
-        if !rising || !inside || !below || !self.is_bounded(&promise) {
+        if !rising || !inside || !below || !self.is_bounded(promise) {
             return Heard::Malformed;
         }
         let at = match self.chunks.iter().position(|chunk| chunk.node == node) {
@@ -186,7 +186,7 @@ impl Preparing {
             self.promised = self.promised.with(chunk.voter);
         }
         self.floor = self.floor.max(promise.first_unchosen);
-        self.note(promise.held);
+        self.note(promise.held.iter().cloned());
         Heard::Joined
     }
 
@@ -207,10 +207,10 @@ impl Preparing {
     pub(crate) fn on_own_promise(&mut self, voter: VoterSet, held: Vec<Held>, first_unchosen: Slot) {
         self.floor = self.floor.max(first_unchosen);
         self.promised = self.promised.with(voter);
-        self.note(held);
+        self.note(held.into_iter());
     }
 
-    fn note(&mut self, held: Vec<Held>) {
+    fn note(&mut self, held: impl Iterator<Item = Held>) {
         for Held { slot, accepted, entry } in held {
             let found = Found { accepted, entry };
             match self.found.get_mut(&slot) {
@@ -302,7 +302,7 @@ mod tests {
             let mut preparing = Preparing::new(ballot(2), Slot::FIRST, 1, bounds, Instant::from_us(0));
             let boot = Boot { counter: 1, nonce: 2 };
             assert_eq!(
-                preparing.on_promise(NodeId(2), VoterSet::single(1), boot, promise(held, first_unchosen)),
+                preparing.on_promise(NodeId(2), VoterSet::single(1), boot, &promise(held, first_unchosen)),
                 heard,
                 "{case}"
             );

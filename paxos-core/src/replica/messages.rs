@@ -15,7 +15,7 @@ use crate::slot::{Slot, SlotRange};
 
 impl Replica {
     #[inline(always)]
-    pub(super) fn on_message(&mut self, mut message: Message, actions: &mut Vec<Action>) {
+    pub(super) fn on_message(&mut self, message: &Message, actions: &mut Vec<Action>) {
         let header = message.header;
         if !self.is_member(&header) {
             self.stats.messages_foreign = self.stats.messages_foreign.saturating_add(1);
@@ -28,25 +28,25 @@ impl Replica {
             return;
         }
         let (from, boot) = (header.from, header.boot);
-        match message.body {
+        match &message.body {
             Body::Prepare(prepare) => {
                 let before = self.acceptor.promised();
-                self.acceptor.on_prepare(from, boot, &prepare, outbox!(self, actions));
+                self.acceptor.on_prepare(from, boot, prepare, outbox!(self, actions));
                 if self.acceptor.promised() > before {
                     self.election.on_promised(self.now);
                 }
             }
             Body::Promise(promise) => self.on_promise(from, boot, promise),
-            Body::Refused(refused) => self.on_refused(&refused, actions),
-            Body::Accept(ref mut accept) => self.on_accept(from, boot, accept, actions),
-            Body::Accepted(ref accepted) => self.on_accepted(from, boot, accepted),
-            Body::Success(ref success) => self.on_success(from, success, actions),
+            Body::Refused(refused) => self.on_refused(refused, actions),
+            Body::Accept(accept) => self.on_accept(from, boot, accept, actions),
+            Body::Accepted(accepted) => self.on_accepted(from, boot, accepted),
+            Body::Success(success) => self.on_success(from, success, actions),
             Body::SuccessReply(reply) => self.on_report(from, boot, reply.first_unchosen, reply.room),
-            Body::Heartbeat(heartbeat) => self.on_heartbeat(from, boot, *heartbeat, actions),
+            Body::Heartbeat(heartbeat) => self.on_heartbeat(from, boot, heartbeat, actions),
             Body::Fetch(fetch) => {
                 let promised = self.acceptor.promised();
                 let out = outbox!(self, actions);
-                self.catch_up.on_fetch(from, &fetch, &self.log, promised, &self.config, out);
+                self.catch_up.on_fetch(from, fetch, &self.log, promised, &self.config, out);
             }
             Body::HandOver(hand_over) => {
                 // Only the word of the leader that is followed: then without waiting (rule 14).
@@ -64,7 +64,7 @@ impl Replica {
     }
 
     #[inline(never)]
-    pub(super) fn on_promise(&mut self, from: NodeId, boot: Boot, promise: Promise) {
+    pub(super) fn on_promise(&mut self, from: NodeId, boot: Boot, promise: &Promise) {
         if promise.asker_boot != self.header.boot {
             self.stats.messages_stale = self.stats.messages_stale.saturating_add(1);
             return;
@@ -94,7 +94,7 @@ impl Replica {
     }
 
     #[inline(never)]
-    pub(super) fn on_accept(&mut self, from: NodeId, boot: Boot, accept: &mut Accept, actions: &mut Vec<Action>) {
+    pub(super) fn on_accept(&mut self, from: NodeId, boot: Boot, accept: &Accept, actions: &mut Vec<Action>) {
         let (ballot, prefix) = (accept.ballot, accept.prefix);
         let slots = SlotRange::of(accept.first, accept.entries.len());
         let out = outbox!(self, actions);
@@ -170,9 +170,9 @@ impl Replica {
     }
 
     #[inline(never)]
-    pub(super) fn on_heartbeat(&mut self, from: NodeId, boot: Boot, heartbeat: Heartbeat, actions: &mut Vec<Action>) {
-        let Heartbeat { leading: claims, prefix, first_unchosen, room, .. } = heartbeat;
-        let heard = self.election.on_heartbeat(from, boot, heartbeat, self.header.boot, self.now);
+    pub(super) fn on_heartbeat(&mut self, from: NodeId, boot: Boot, heartbeat: &Heartbeat, actions: &mut Vec<Action>) {
+        let &Heartbeat { leading: claims, prefix, first_unchosen, room, .. } = heartbeat;
+        let heard = self.election.on_heartbeat(from, boot, heartbeat.clone(), self.header.boot, self.now);
         let Heartbeating::Fresh { rebooted, asks } = heard else {
             self.stats.messages_stale = self.stats.messages_stale.saturating_add(1);
             return;

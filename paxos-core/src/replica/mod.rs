@@ -40,7 +40,7 @@ use crate::gate::Gate;
 use crate::learner::Learner;
 use crate::log::{Log, State};
 use crate::membership::Genesis;
-use crate::message::Header;
+use crate::message::{Header, Message};
 use crate::node_id::NodeId;
 use crate::outbox::FetchIds;
 use crate::persist::{Owner, Recovered};
@@ -170,7 +170,7 @@ impl Replica {
         match event {
             Event::Propose { tag, command } => return self.propose(tag, command, actions),
             Event::Read { tag } => return self.read(tag, actions),
-            Event::Message(message) => self.on_message(message, actions),
+            Event::Message(message) => self.on_message(&message, actions),
             Event::Persisted(receipt) => self.on_persisted(&receipt),
             Event::PersistFailed => self.fence(FenceReason::PersistFailed, actions),
             Event::Fetched { id, first, entries } => self.on_fetched(id, first, entries, actions),
@@ -178,6 +178,15 @@ impl Replica {
             Event::Tick => self.on_time(actions),
         }
         self.settle(actions);
+    }
+
+    /// The same as `handle` with `Event::Message`, for callers who keep the message: its entries are shared.
+    pub fn receive(&mut self, now: Instant, message: &Message, actions: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        if self.fenced.is_none() {
+            self.on_message(message, actions);
+            self.settle(actions);
+        }
     }
 
     /// When to call `handle` with `Event::Tick` at the latest, and why. A moment in the past means now.
