@@ -30,6 +30,8 @@ struct Peer {
     /// The newest boot that a heartbeat came from.
     boot: Option<Boot>,
     heard: Option<Heard>,
+    /// When it last claimed to lead with contact.
+    claimed: Option<Instant>,
     /// When the newest of our heartbeats that the peer echoed left: a round trip ended no earlier.
     echoed: Option<Instant>,
 }
@@ -54,6 +56,7 @@ pub(crate) struct Election {
     heartbeat_us: u64,
     timeout_us: u64,
     window_slots: u64,
+    run_slots: u64,
     /// How far this replica itself knows what is chosen, and how far it has applied it.
     my_first_unchosen: Slot,
     my_next_to_apply: Slot,
@@ -86,6 +89,7 @@ impl Election {
                 voter: membership.voter(member.node),
                 boot: None,
                 heard: None,
+                claimed: None,
                 echoed: None,
             })
             .collect();
@@ -94,6 +98,7 @@ impl Election {
             heartbeat_us: config.heartbeat_us,
             timeout_us: config.election_timeout_us,
             window_slots: u64::from(config.window_slots),
+            run_slots: config.run_entries_max as u64,
             my_first_unchosen: Slot::FIRST,
             my_next_to_apply: Slot::FIRST,
             my_disk_us: 0,
@@ -348,6 +353,9 @@ impl Election {
         let asks = heartbeat.leading.is_some()
             && heartbeat.round > 0
             && before.is_none_or(|before| before.round < heartbeat.round || before.leading != heartbeat.leading);
+        if heartbeat.leading.is_some() && heartbeat.contact {
+            peer.claimed = Some(now);
+        }
         peer.boot = Some(boot);
         peer.heard = Some(Heard { at: now, heartbeat });
         Heartbeating::Fresh { rebooted, asks }
@@ -365,11 +373,10 @@ impl Election {
             return false;
         }
         match (self.followed, best) {
-            // The wait counts from the last word of the lost leader.
+            // The wait counts from the last word of the lost leader as a leader: it may have been started anew since.
             (Some((_, lost)), None) => {
-                let last = self.heard_at(lost).unwrap_or(now);
-                let still_claims = self.is_heard(lost, now);
-                self.wait_anew(if still_claims { now } else { last });
+                let claimed = self.peers.iter().find(|peer| peer.node == lost).and_then(|peer| peer.claimed);
+                self.wait_anew(claimed.unwrap_or(now));
             }
             (_, Some(_)) => {
                 self.failures = 0;
@@ -408,7 +415,9 @@ impl Election {
     fn lag_us(&self) -> u64 {
         let heard = self.peers.iter().filter_map(|peer| Some(peer.heard.as_ref()?.heartbeat.first_unchosen)).max();
         let furthest = heard.unwrap_or(self.my_first_unchosen).max(self.my_first_unchosen);
-        if furthest.since(self.my_next_to_apply) > self.window_slots { self.timeout_us } else { 0 }
+        let unknown = furthest.since(self.my_first_unchosen) > self.window_slots;
+        let unapplied = self.my_first_unchosen.since(self.my_next_to_apply) > self.run_slots;
+        if unknown || unapplied { self.timeout_us } else { 0 }
     }
 
     /// How far this replica itself is; it only weighs in how long it lets others go first.
@@ -517,8 +526,9 @@ mod tests {
         let timeout = Config::default().election_timeout_us / Config::default().heartbeat_us;
         let current = campaigns_after(9_000, 9_000, 9_000);
         assert!(current <= timeout + 2, "{current}");
-        // A little behind is no reason to wait; more than a window is, for one time-out more.
-        let cases = [(8_000, 8_000, 0), (4_000, 4_000, timeout), (9_000, 4_000, timeout), (9_000, 8_000, 0)];
+        // A little behind is no reason to wait; a window in what it knows or a run in what it applied is, for one
+        // time-out more.
+        let cases = [(8_000, 8_000, 0), (4_000, 4_000, timeout), (9_000, 7_000, timeout), (9_000, 8_000, 0)];
         for (first_unchosen, next_to_apply, more) in cases {
             let after = campaigns_after(first_unchosen, next_to_apply, 9_000);
             assert_eq!(after, current + more, "first_unchosen {first_unchosen}, next_to_apply {next_to_apply}");

@@ -137,14 +137,30 @@ fn restart_then_kill(seed: u64) -> Result<(NodeId, Killed), Violation> {
     Ok((restarted, killed))
 }
 
+/// An election time-out, the longest delay on top, and a few syncs.
+const READY_US_MAX: u64 = 400_000;
+
+fn ends_soon(case: &str, killed: &Killed) {
+    let ready = killed.ready_us.is_some_and(|us| us <= READY_US_MAX);
+    assert!(ready && killed.answered_us.is_some(), "{case}: {killed:?}");
+}
+
 #[test]
 fn a_restarted_replica_lets_those_lead_who_have_applied_what_is_chosen() {
-    /// An election time-out, the longest delay on top, and a few syncs.
-    const READY_US_MAX: u64 = 400_000;
     for seed in 1..=8 {
         let (restarted, killed) = restart_then_kill(seed).expect("no invariant breaks");
-        let ready = killed.ready_us.is_some_and(|us| us <= READY_US_MAX);
-        assert!(ready && killed.answered_us.is_some(), "seed {seed}, {restarted:?} was restarted: {killed:?}");
+        ends_soon(&format!("seed {seed}, {restarted:?} was restarted"), &killed);
+    }
+}
+
+#[test]
+fn a_killed_leader_that_is_back_within_the_election_time_out_makes_nobody_wait_longer() {
+    for seed in 1..=4 {
+        let mut scenario = calm(seed, 3, Config::default(), DiskQuality::CALM, 4).expect("a legal scenario");
+        let kill = START.plus_us(1_000_000);
+        scenario.faults = vec![(kill, Fault::Decapitate { down_us: 50_000 * seed })];
+        let world = run_until(scenario, kill.plus_us(1_000_000)).expect("no invariant breaks");
+        ends_soon(&format!("seed {seed}"), &world.observer.killed.expect("somebody led"));
     }
 }
 
