@@ -8,6 +8,7 @@ pub mod command;
 pub mod etcd;
 pub mod fuzzing;
 pub mod invariants;
+pub mod linearizability;
 pub mod load;
 pub mod monitor;
 pub mod rivals;
