@@ -69,6 +69,8 @@ enum Command {
     Bench(Bench),
     /// Simulate clusters from seeds, deterministically, and judge every step
     Sim(crate::sim::Args),
+    /// Judge a recorded history: is there one order that explains all answers?
+    Check(crate::check::Args),
 }
 
 #[derive(Debug, Args)]
@@ -151,6 +153,7 @@ pub fn main_paxos(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Log { target, from, to } => run_log(&target, from, to),
         Command::Bench(bench) => run_bench(&bench),
         Command::Sim(sim) => return crate::sim::main(&sim),
+        Command::Check(check) => return crate::check::main(&check),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

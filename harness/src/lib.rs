@@ -1,5 +1,6 @@
 //! Launches, loads, checks and measures clusters of real nodes; the rooms behind the binary `paxos`.
 
+pub mod check;
 pub mod cli;
 pub mod client;
 pub mod cluster;

@@ -63,33 +63,30 @@ pub(super) fn explain<M: Model>(
         let run = |state: M::State, at: &usize| model.run(&state, &history[*at].command).0;
         (vec![placed.iter().fold(model.initial(), run)], true)
     };
-    let (window, before) = window(history, members, culprit);
+    // Of the operations of unknown outcome, reads never tell anything, and those that have a place before what
+    // returned earlier need no other.
+    let settled = placed.iter().rposition(|at| history[*at].is_before(&history[culprit])).unwrap_or(0);
+    let matters = |at: &usize| {
+        history[*at].returned.is_some()
+            || !model.is_read(&history[*at].command, None) && !placed[..settled].contains(at)
+    };
+    let members: Vec<usize> = members.iter().copied().filter(matters).collect();
+    let (window, before) = window(history, &members, culprit);
     let until = (history[culprit].end(), culprit);
     let is_open = |at: &usize| *at != culprit && !placed.contains(at) && returned_by(history, *at, until).is_none();
     let open = window.iter().copied().filter(is_open).collect();
     Offence { key, culprit, placed, open, states, more_states, window, before }
 }
 
-/// The operations from the last moment before the culprit without an open one to the culprit's return, and the
-/// last ones before them.
+/// The operations that were open while the culprit was, and the last ones that returned before.
 fn window<C, A>(history: &[Operation<C, A>], members: &[usize], culprit: usize) -> (Vec<usize>, Vec<usize>) {
-    let until = history[culprit].end();
-    let mut earlier: Vec<usize> = members.iter().copied().filter(|at| history[*at].invoked <= until).collect();
-    earlier.sort_by_key(|at| (history[*at].invoked, *at));
-    let mut begin = 0;
-    let mut busy_until = 0;
-    for (place, at) in earlier.iter().enumerate() {
-        if history[*at].invoked > busy_until {
-            begin = place;
-        }
-        if *at == culprit {
-            break;
-        }
-        if history[*at].returned.is_some() {
-            busy_until = busy_until.max(history[*at].end());
-        }
+    let begun = members.iter().copied().filter(|at| history[*at].invoked <= history[culprit].end());
+    let (mut before, mut window): (Vec<usize>, Vec<usize>) =
+        begun.partition(|at| history[*at].is_before(&history[culprit]));
+    before.sort_by_key(|at| (history[*at].end(), *at));
+    let mut before = before.split_off(before.len().saturating_sub(BEFORE_SHOWN_MAX));
+    for operations in [&mut before, &mut window] {
+        operations.sort_by_key(|at| (history[*at].invoked, *at));
     }
-    let window = earlier.split_off(begin);
-    let before = earlier.split_off(earlier.len().saturating_sub(BEFORE_SHOWN_MAX));
     (window, before)
 }

@@ -81,10 +81,18 @@ enum Choice {
     Doubtful(u32),
 }
 
+/// An operation that can be placed next, and the state behind it.
+struct Successor {
+    choice: Choice,
+    state: u32,
+}
+
 /// A configuration and what is still to be tried in it, the first at the end.
 struct Frame {
     configuration: Configuration,
-    choices: Vec<Choice>,
+    successors: Vec<Successor>,
+    /// Whether more than the returning operation itself has been thought of.
+    expanded: bool,
     placed: usize,
 }
 
@@ -191,6 +199,39 @@ impl Timeline {
     }
 }
 
+impl Timeline {
+    /// Which operation of the history it is.
+    fn place_of(&self, choice: Choice) -> usize {
+        match choice {
+            Choice::Known(known) => self.known[known as usize].at,
+            Choice::Doubtful(doubtful) => self.doubtful[doubtful as usize].at,
+        }
+    }
+
+    fn returning(&self, configuration: &Configuration) -> u32 {
+        self.returns[configuration.next as usize].known
+    }
+
+    /// The open operations but the returning one that are not placed and are no reads, the first to try at the end.
+    fn choices(&self, configuration: &Configuration) -> Vec<Choice> {
+        let place = &self.returns[configuration.next as usize];
+        let mut choices = Vec::new();
+        for number in (0..place.doubtful).rev() {
+            let missing = |number| !configuration.doubtful.contains(number);
+            if missing(number) && !self.doubtful[number as usize].twin.is_some_and(missing) {
+                choices.push(Choice::Doubtful(number));
+            }
+        }
+        for number in place.open.iter().rev().filter(|number| **number != place.known) {
+            let Known { lane, read, .. } = self.known[*number as usize];
+            if !read && !configuration.open.contains(lane) {
+                choices.push(Choice::Known(*number));
+            }
+        }
+        choices
+    }
+}
+
 impl<M: Model> Search<'_, M> {
     /// True if there is an order, which is then in `placed`.
     fn run(&mut self) -> Result<bool, Exhausted> {
@@ -202,37 +243,34 @@ impl<M: Model> Search<'_, M> {
         }
         while let Some(frame) = stack.last_mut() {
             self.placed.truncate(frame.placed);
-            let Some(choice) = frame.choices.pop() else {
-                stack.pop();
-                continue;
-            };
-            let configuration = frame.configuration.clone();
-            if let Some(configuration) = self.place(configuration, choice)?
-                && self.enter(configuration, &mut stack)?
-            {
-                return Ok(true);
+            match frame.successors.pop() {
+                Some(successor) => {
+                    let configuration = self.place(&frame.configuration, &successor);
+                    if self.enter(configuration, &mut stack)? {
+                        return Ok(true);
+                    }
+                }
+                None if frame.expanded => {
+                    stack.pop();
+                }
+                None => {
+                    frame.expanded = true;
+                    frame.successors = self.detours(&frame.configuration)?;
+                }
             }
         }
         Ok(false)
     }
 
-    /// The configuration after one more operation is placed, if it can be.
-    fn place(&mut self, mut from: Configuration, choice: Choice) -> Result<Option<Configuration>, Exhausted> {
-        let at = match choice {
-            Choice::Known(known) => self.timeline.known[known as usize].at,
-            Choice::Doubtful(doubtful) => self.timeline.doubtful[doubtful as usize].at,
-        };
-        let Some(state) = self.outcome(from.state, at)? else { return Ok(None) };
-        let state = self.number(state)?;
-        match choice {
-            Choice::Known(known) => from.open.insert(self.timeline.known[known as usize].lane),
-            // Without an effect it can as well not have run.
-            Choice::Doubtful(_) if state == from.state => return Ok(None),
-            Choice::Doubtful(doubtful) => from.doubtful.insert(doubtful),
+    /// The configuration after one more operation is placed.
+    fn place(&mut self, from: &Configuration, successor: &Successor) -> Configuration {
+        let mut configuration = Configuration { state: successor.state, ..from.clone() };
+        match successor.choice {
+            Choice::Known(known) => configuration.open.insert(self.timeline.known[known as usize].lane),
+            Choice::Doubtful(doubtful) => configuration.doubtful.insert(doubtful),
         }
-        from.state = state;
-        self.placed.push(at);
-        Ok(Some(from))
+        self.placed.push(self.timeline.place_of(successor.choice));
+        configuration
     }
 
     /// The state after an operation, if its answer, where known, is right.
@@ -270,29 +308,36 @@ impl<M: Model> Search<'_, M> {
             return Ok(false);
         }
         self.deepest.reach(configuration.next, configuration.state);
-        let choices = self.choices(&configuration);
-        stack.push(Frame { configuration, choices, placed: self.placed.len() });
+        let returning = self.timeline.returning(&configuration);
+        let mut successors = Vec::new();
+        if !self.timeline.known[returning as usize].read {
+            successors.extend(self.successor(&configuration, Choice::Known(returning))?);
+        }
+        stack.push(Frame { configuration, successors, expanded: false, placed: self.placed.len() });
         Ok(false)
     }
 
-    fn choices(&self, configuration: &Configuration) -> Vec<Choice> {
-        let Timeline { known, doubtful, returns } = &self.timeline;
-        let place = &returns[configuration.next as usize];
-        let mut choices = Vec::new();
-        for number in (0..place.doubtful).rev() {
-            let missing = |number| !configuration.doubtful.contains(number);
-            if missing(number) && !doubtful[number as usize].twin.is_some_and(missing) {
-                choices.push(Choice::Doubtful(number));
-            }
+    /// What else can be placed before the returning operation: first what makes that one right at once, then known
+    /// operations, then doubtful ones.
+    fn detours(&mut self, configuration: &Configuration) -> Result<Vec<Successor>, Exhausted> {
+        let returning = self.timeline.place_of(Choice::Known(self.timeline.returning(configuration)));
+        let (mut helpful, mut others) = (Vec::new(), Vec::new());
+        for choice in self.timeline.choices(configuration) {
+            let Some(successor) = self.successor(configuration, choice)? else { continue };
+            let helps = self.outcome(successor.state, returning)?.is_some();
+            if helps { &mut helpful } else { &mut others }.push(successor);
         }
-        let returning = |number: &u32| *number == place.known;
-        for number in place.open.iter().rev().filter(|number| !returning(number)).chain(Some(&place.known)) {
-            let Known { lane, read, .. } = known[*number as usize];
-            if !read && !configuration.open.contains(lane) {
-                choices.push(Choice::Known(*number));
-            }
-        }
-        choices
+        others.append(&mut helpful);
+        Ok(others)
+    }
+
+    /// What placing an operation leads to, if it can be placed and is of use.
+    fn successor(&mut self, from: &Configuration, choice: Choice) -> Result<Option<Successor>, Exhausted> {
+        let Some(state) = self.outcome(from.state, self.timeline.place_of(choice))? else { return Ok(None) };
+        let state = self.number(state)?;
+        // A doubtful operation without an effect can as well not have run.
+        let useless = matches!(choice, Choice::Doubtful(_)) && state == from.state;
+        Ok((!useless).then_some(Successor { choice, state }))
     }
 
     fn is_new(&mut self, configuration: &Configuration) -> Result<bool, Exhausted> {

@@ -5,6 +5,7 @@
 //! behind every write that was acknowledged before it began, and answers what its key held there.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use thiserror::Error;
 
@@ -23,17 +24,25 @@ pub struct SlotTally {
     pub reads: usize,
 }
 
-/// Which rule a history breaks. Operations are named by their place in it.
+impl fmt::Display for SlotTally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SlotTally { writes, applied_unknown, absent_unknown, reads } = self;
+        write!(f, "in slot order: {writes} writes and {reads} reads; ")?;
+        write!(f, "of the writes of unknown outcome {applied_unknown} are in the log and {absent_unknown} are not")
+    }
+}
+
+/// Which rule a history breaks. Operations are named by their place in it, in words counted from 1.
 #[derive(Clone, PartialEq, Eq, Debug, Error)]
 pub enum SlotViolation {
     /// A write out of nothing: it was acknowledged, and the log does not have it.
-    #[error("operation {0} was answered and is in no slot")]
+    #[error("operation {} was answered and is in no slot", .0 + 1)]
     Absent(usize),
     /// Two writes claim one slot.
-    #[error("operations {0} and {1} are both in slot {2}")]
+    #[error("operations {} and {} are both in slot {slot}", .0 + 1, .1 + 1, slot = .2)]
     Shared(usize, usize, u64),
     /// The log disagrees with an answer.
-    #[error("operation {operation} in slot {slot} was answered otherwise than a replay of the log answers")]
+    #[error("operation {} in slot {slot} was answered otherwise than a replay of the log answers", operation + 1)]
     Answer {
         /// Whose answer.
         operation: usize,
@@ -41,7 +50,7 @@ pub enum SlotViolation {
         slot: u64,
     },
     /// It took its place before something that had ended when it began.
-    #[error("operation {operation} has slot {slot}, but began after operation {earlier} ended, which has {at}")]
+    #[error("operation {} has slot {slot}, but began after operation {} ended, which has {at}", operation + 1, earlier + 1)]
     Order {
         /// What came too late for its slot.
         operation: usize,
@@ -53,7 +62,7 @@ pub enum SlotViolation {
         at: u64,
     },
     /// A read without a slot answers what its key held at no time from its begin on.
-    #[error("operation {operation} read what its key holds at no slot from {from} to {to}")]
+    #[error("operation {} read what its key holds at no slot from {from} to {to}", operation + 1)]
     Read {
         /// The read.
         operation: usize,

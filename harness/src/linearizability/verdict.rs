@@ -86,8 +86,9 @@ pub struct Offence<K, S> {
     pub states: Vec<S>,
     /// Whether there are more such states.
     pub more_states: bool,
-    /// The part of the history that shows it, given the states in which the object can be when that begins: from
-    /// the last moment without an open operation to the return of the culprit, by rising time of invocation.
+    /// The smallest part of the history that shows it, given the order of what returned earlier: everything that
+    /// was open at some time while the culprit was, itself included, by rising time of invocation; without operations
+    /// of unknown outcome that do not matter then.
     pub window: Vec<usize>,
     /// The last operations before the window, for orientation.
     pub before: Vec<usize>,

@@ -6,7 +6,7 @@ use crate::linearizability::{
 };
 
 /// A line per operation: `client invoked..returned slot command = answer`; `-` for what is not there or not known.
-fn history(lines: &str) -> Vec<Operation<Command, Answer>> {
+pub fn history(lines: &str) -> Vec<Operation<Command, Answer>> {
     let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
     lines
         .map(|line| {
@@ -226,7 +226,7 @@ fn the_first_culprit_of_several_keys_is_reported() {
 }
 
 /// Sixteen open appends whose order only the last read tells, wrongly: too many orders to try them all.
-fn hard() -> Vec<Operation<Command, Answer>> {
+pub fn hard() -> Vec<Operation<Command, Answer>> {
     let append = |at: u64| format!("{at} 0..1000 - APPEND k {at:02} = {}", 2 * at + 2);
     let maybe = |at: u64| format!("{at} 0..- - APPEND k {at:02}");
     let lines: Vec<String> = (0..8).map(append).chain((20..40).map(maybe)).collect();

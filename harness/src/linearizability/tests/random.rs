@@ -31,7 +31,7 @@ fn action(choice: u8, argument: u8) -> Action {
         11 => Action::Add(i64::from(argument % 2) * 2 - 1),
         12 => Action::DeleteIfEqual(value(argument)),
         _ => {
-            if argument % 2 == 0 {
+            if argument.is_multiple_of(2) {
                 Action::Delete
             } else {
                 Action::GetDelete
@@ -204,12 +204,15 @@ impl Arbitrary for Seeds {
     }
 }
 
+/// How to make a history.
+type Make = fn(&Seeds) -> Small;
+
 /// Runs the property over so many histories and says how many of them had an order.
-fn share_with_order(tests: u64, make: fn(&Seeds) -> Small) -> (u64, u64) {
+fn share_with_order(tests: u64, make: Make) -> (u64, u64) {
     thread_local! {
         static WITH: Cell<u64> = const { Cell::new(0) };
         static WITHOUT: Cell<u64> = const { Cell::new(0) };
-        static MAKE: Cell<Option<fn(&Seeds) -> Small>> = const { Cell::new(None) };
+        static MAKE: Cell<Option<Make>> = const { Cell::new(None) };
     }
     fn property(seeds: Seeds) -> Result<bool, String> {
         let Some(make) = MAKE.get() else { return Err("no kind of history".into()) };
