@@ -1,9 +1,12 @@
 //! The command line of the binary `paxos`: what it takes, and which room does it.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, Parser, Subcommand};
@@ -12,9 +15,11 @@ use transport_mio::config::Layer;
 use crate::cli::Cli;
 use crate::client::{Client, Reply};
 use crate::cluster::{BASE_PORT_DEFAULT, Cluster, ClusterError, SERVERS_DEFAULT, Wanted};
-use crate::load::{self, Check, Limit, LoadOptions};
+use crate::linearizability::{History, write_history};
+use crate::load::{self, Check, Limit, LoadOptions, LoadReport, Written};
 use crate::target::Target;
 use crate::up::StopFlag;
+use crate::witness::{self, WitnessOptions};
 use crate::{status, up};
 
 /// Runs, uses and measures clusters of a replicated store that speaks the Redis protocol.
@@ -123,9 +128,13 @@ struct Bench {
     /// How many commands
     #[arg(short = 'n', long)]
     requests: Option<u64>,
-    /// Write through sessions, and afterwards look for lost and duplicated writes
+    /// Write through sessions, and afterwards look for lost and duplicated writes; besides, eight more clients
+    /// contend for a few keys, and what they saw must be linearizable and in the order of the log
     #[arg(long)]
     check: bool,
+    /// Keep what those clients saw in this file, for `paxos check`
+    #[arg(long, requires = "check")]
+    history: Option<PathBuf>,
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -274,10 +283,21 @@ fn run_bench(bench: &Bench) -> Result<bool, Failure> {
         // A checked run must not meet the keys of an earlier one.
         prefix: if bench.check { format!("check:{run}") } else { "key".into() },
     };
-    let (report, written) = load::run(&options, &|| stop.is_raised())?;
+    let (report, written, history) = if bench.check {
+        let (report, written, history) = run_with_witnesses(&options, &stop)?;
+        (report, written, Some(history))
+    } else {
+        let (report, written) = load::run(&options, &|| stop.is_raised())?;
+        (report, written, None)
+    };
+    if let (Some(path), Some(history)) = (&bench.history, &history) {
+        write_history(history, BufWriter::new(File::create(path)?))?;
+    }
     let verdict = if bench.check { Some(load::verify(&options, &written)?) } else { None };
+    let judged = history.as_ref().map(witness::judge);
     if bench.json {
-        println!("{}", serde_json::json!({ "load": report, "check": verdict }));
+        let history = judged.as_ref().map(|(right, text, _)| serde_json::json!({ "right": right, "found": text }));
+        println!("{}", serde_json::json!({ "load": report, "check": verdict, "history": history }));
     } else {
         println!("{report}");
         if let Some(verdict) = &verdict {
@@ -286,6 +306,27 @@ fn run_bench(bench: &Bench) -> Result<bool, Failure> {
                 verdict.acknowledged, verdict.lost, verdict.duplicated
             );
         }
+        if let Some((_, text, _)) = &judged {
+            println!("{text}");
+        }
     }
-    Ok(report.errors == 0 && verdict.is_none_or(|verdict| verdict.lost == 0 && verdict.duplicated == 0))
+    let all_there = verdict.is_none_or(|verdict| verdict.lost == 0 && verdict.duplicated == 0);
+    Ok(report.errors == 0 && all_there && judged.is_none_or(|(right, ..)| right))
+}
+
+/// The load, and beside it as long as it lasts clients whose history can be judged.
+fn run_with_witnesses(options: &LoadOptions, stop: &StopFlag) -> Result<(LoadReport, Vec<Written>, History), Failure> {
+    let over = AtomicBool::new(false);
+    let witnesses = WitnessOptions::new(options.addresses.clone(), format!("{}:witness", options.prefix));
+    let (load, testimony) = thread::scope(|scope| {
+        let stop_witnesses = || over.load(Ordering::Relaxed) || stop.is_raised();
+        let witnesses = scope.spawn(move || witness::run(&witnesses, &AtomicU64::new(0), &stop_witnesses));
+        let load = load::run(options, &|| stop.is_raised());
+        over.store(true, Ordering::Relaxed);
+        (load, witnesses.join())
+    });
+    let (report, written) = load?;
+    let testimony = testimony.map_err(|_| Failure { code: 1, text: "a witness panicked".into() })??;
+    let history = testimony.with_slots(&mut Client::new(options.addresses.clone()))?;
+    Ok((report, written, history))
 }

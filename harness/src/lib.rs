@@ -17,6 +17,7 @@ pub mod sim;
 pub mod status;
 pub mod target;
 pub mod up;
+pub mod witness;
 
 /// The examples of the README compile and run.
 #[cfg(doctest)]

@@ -302,7 +302,7 @@ pub fn verify(options: &LoadOptions, written: &[Written]) -> Result<Verdict, Loa
 
 /// Spreads consecutive numbers (SplitMix64's finisher): which operations are reads, and which keys are hit,
 /// is the same in every run.
-fn mix(number: u64) -> u64 {
+pub(crate) fn mix(number: u64) -> u64 {
     let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

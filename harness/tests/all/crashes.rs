@@ -1,4 +1,5 @@
-//! Nodes that are killed, paused and restarted under load: nothing acknowledged is lost, nothing runs twice.
+//! Nodes that are killed, paused and restarted under load: nothing acknowledged is lost, nothing runs twice, and
+//! what clients see that contend for a few keys is linearizable and in the order of the log.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -13,8 +14,14 @@ use crate::trial::{SOON, Trial, eventually, integer};
 /// docs/performance.md.
 const GAP_MAX_MS: f64 = 5_000.0;
 
-/// Runs checked load while `fault` happens, then judges what is there. `fault` is told how to wait for progress.
+/// Runs checked load and witnesses while `fault` happens, then judges what is there and what they saw. `fault` is
+/// told how to wait for progress.
 fn under_load(trial: &mut Trial, fault: impl FnOnce(&mut Trial, &dyn Fn(&Trial))) -> LoadReport {
+    let addresses = trial.cluster.addresses();
+    trial.witnessed(addresses, |trial| under_checked_load(trial, fault))
+}
+
+fn under_checked_load(trial: &mut Trial, fault: impl FnOnce(&mut Trial, &dyn Fn(&Trial))) -> LoadReport {
     let options = trial.checked_load(SOON);
     let over = AtomicBool::new(false);
     let (report, written) = thread::scope(|scope| {
@@ -127,15 +134,18 @@ fn a_node_that_was_away_for_long_catches_up_and_history_stays_readable() {
     let away = trial.leader() % 3 + 1;
     let mut client = trial.client();
     let slot = integer(&client.once(&["LOG.APPEND", "the first word"]).expect("an answer"));
-    trial.cluster.node(away).kill();
     let mut options = trial.checked_load(SOON);
     // Many windows of slots; a million is measured by hand, see docs/performance.md.
     options.limit = Limit::Requests(60_000);
     options.pipeline = 32;
     options.reads_percent = 0;
-    let (report, written) = load::run(&options, &|| false).expect("load");
+    let (report, written) = trial.witnessed(trial.cluster.addresses(), |trial| {
+        trial.cluster.node(away).kill();
+        let done = load::run(&options, &|| false).expect("load");
+        trial.cluster.start(away).expect("it starts again");
+        done
+    });
     assert_eq!(report.writes, 60_000, "{report}");
-    trial.cluster.start(away).expect("it starts again");
     let applied = trial.converged();
     assert!(applied > 60_000);
     let verdict = load::verify(&options, &written).expect("the cluster answers");

@@ -9,7 +9,7 @@ use std::thread;
 use harness::client::{Arguments, Client, ClientError, Connection, Patience, Reply};
 use transport_mio::config::Layer;
 
-use crate::trial::{SOON, Trial, integer};
+use crate::trial::{SOON, Trial, eventually, integer};
 
 /// A TCP proxy in front of one node. While `losses` is not 0, the first bytes that the node answers on a
 /// connection are dropped with the connection, and `losses` goes down.
@@ -80,6 +80,26 @@ fn a_plain_command_whose_reply_is_lost_is_ambiguous() {
 }
 
 #[test]
+fn what_clients_see_whose_replies_are_lost_again_and_again_is_linearizable() {
+    let mut trial = Trial::start("lost-witnesses", 3);
+    let leader = trial.leader();
+    let proxy = LossyProxy::before(trial.cluster.node(leader).client());
+    trial.witnessed(vec![proxy.address.clone()], |trial| {
+        let applied = |trial: &Trial| trial.status(leader).map_or(0, |status| status.applied);
+        let mut before = applied(trial);
+        eventually("60 lost replies", || {
+            let now = applied(trial);
+            if now > before + 10 {
+                proxy.lose(1);
+                before = now;
+            }
+            (proxy.lost.load(Ordering::SeqCst) >= 60).then_some(())
+        });
+        proxy.lose(0);
+    });
+}
+
+#[test]
 fn once_runs_one_command_once_however_many_replies_are_lost() {
     let mut trial = Trial::start("lost-once", 3);
     let leader = trial.leader();
@@ -108,7 +128,7 @@ fn a_pipeline_of_16_retried_across_a_fail_over_runs_each_command_once() {
     let replies = thread::scope(|scope| {
         let pipeline = scope.spawn(move || client.once_pipeline(&commands));
         // The replies were written, so all 16 ran; now the one who ran them dies.
-        crate::trial::eventually("the loss", || (lost.load(Ordering::SeqCst) > 0).then_some(()));
+        eventually("the loss", || (lost.load(Ordering::SeqCst) > 0).then_some(()));
         trial.cluster.node(leader).kill();
         pipeline.join().expect("it ends")
     });

@@ -1,17 +1,20 @@
 //! What the process tests share: a cluster of their own, conditions with deadlines, and the skip.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::TcpListener;
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use harness::client::{Client, Patience, Reply};
 use harness::cluster::{Cluster, Wanted};
+use harness::linearizability::write_history;
 use harness::load::{Check, Limit, LoadOptions};
 use harness::status::{self, NodeStatus};
+use harness::witness::{self, WitnessOptions};
 use transport_mio::config::Layer;
 
 /// The binary under test.
@@ -19,6 +22,9 @@ pub const PAXOS: &str = env!("CARGO_BIN_EXE_paxos");
 
 /// For anything that should happen soon, on a machine that is busy with other tests.
 pub const SOON: Duration = Duration::from_secs(30);
+
+/// Answers that witnesses wait for before a fault, and behind it.
+const ANSWERS_MIN: u64 = 400;
 
 /// Election time-outs are real time: one cluster at a time has the machine.
 static MACHINE: Mutex<()> = Mutex::new(());
@@ -178,6 +184,41 @@ impl Trial {
             check: Check::Appends,
             prefix: "checked".into(),
         }
+    }
+
+    /// Runs clients that contend for a few keys before, while and after `during` happens, and has both checkers
+    /// judge what they saw. The history stays with the cluster's files if it is not right.
+    pub fn witnessed<T>(&mut self, addresses: Vec<String>, during: impl FnOnce(&mut Trial) -> T) -> T {
+        let mut options = WitnessOptions::new(addresses, "witness".into());
+        options.patience.overall = SOON;
+        let (answered, over) = (AtomicU64::new(0), AtomicBool::new(false));
+        let more = || {
+            let before = answered.load(Ordering::Relaxed);
+            eventually("answers", || (answered.load(Ordering::Relaxed) > before + ANSWERS_MIN).then_some(()));
+        };
+        let (done, testimony) = std::thread::scope(|scope| {
+            let witnesses = scope.spawn(|| witness::run(&options, &answered, &|| over.load(Ordering::Relaxed)));
+            let done = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                more();
+                let done = during(self);
+                more();
+                done
+            }));
+            over.store(true, Ordering::Relaxed);
+            (done, witnesses.join().expect("witnesses end"))
+        });
+        let done = done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let testimony = testimony.expect("the cluster answers");
+        let history = testimony.with_slots(&mut self.client()).expect("the log can be read");
+        let (right, found, page) = witness::judge(&history);
+        println!("{found}");
+        if !right {
+            let path = self.scratch.path().join("history.jsonl");
+            write_history(&history, File::create(&path).expect("a file")).expect("it is written");
+            fs::write(path.with_extension("html"), page.unwrap_or_default()).expect("it is written");
+            panic!("see {}: {found}", path.display());
+        }
+        done
     }
 
     /// Waits until the process of a node ended by itself, and says with which code.
