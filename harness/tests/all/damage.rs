@@ -241,9 +241,12 @@ fn a_full_disk_stops_the_node_and_room_brings_it_back() {
     options.limit = Limit::Requests(6_000);
     options.value_bytes = 4_000;
     options.reads_percent = 0;
-    let (report, written) = load::run(&options, &|| false).expect("load");
+    let (report, written) = trial.witnessed(trial.cluster.addresses(), |trial| {
+        let done = load::run(&options, &|| false).expect("load");
+        assert_eq!(trial.exit_code(3), Some(9));
+        done
+    });
     assert_eq!((report.errors, report.unanswered), (0, 0), "{report}");
-    assert_eq!(trial.exit_code(3), Some(9));
     let last = trial.cluster.node(3).last_words();
     assert!(last.contains("no space left") && last.contains("node-3"), "{last}");
     assert!(last.chars().any(|letter| letter.is_ascii_digit()), "how many bytes were needed: {last}");

@@ -207,6 +207,31 @@ fn cli_runs_arguments_and_lines_and_follows_the_leader() {
     assert_eq!(integer(&trial.client().read(&["GET", "n"]).expect("an answer")), 2);
 }
 
+/// The exit codes of `paxos check`: for a recorded history, for the same with one answer changed, for no history.
+fn check_says_what_bench_saw(trial: &Trial, history: &str) {
+    let page = trial.scratch.path().join("page.html");
+    let check = |file: &str| {
+        let output = Command::new(PAXOS).args(["check", file, "--html"]).arg(&page).output().expect("the binary runs");
+        let said = [&output.stdout[..], &output.stderr[..]].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned(), page.exists())
+    };
+    let (code, said, drawn) = check(history);
+    assert_eq!((code, drawn), (Some(0), false), "{said}");
+    assert!(said.starts_with("linearizable: ") && said.contains("in slot order: "), "{said}");
+
+    let lines = fs::read_to_string(history).expect("a history");
+    let changed = trial.scratch.path().join("changed.jsonl").to_string_lossy().into_owned();
+    fs::write(&changed, lines.replacen("\"result\":\"OK\"", "\"result\":7", 1)).expect("a file");
+    let (code, said, drawn) = check(&changed);
+    assert_eq!((code, drawn), (Some(1), true), "{said}");
+    assert!(said.starts_with("NOT linearizable: ") && said.contains("NOT in slot order: "), "{said}");
+
+    fs::write(&changed, format!("{lines}what?\n")).expect("a file");
+    let (code, said, _) = check(&changed);
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains(&format!("changed.jsonl: line {}: expected value", lines.lines().count() + 1)), "{said}");
+}
+
 #[test]
 fn status_log_and_bench_say_what_is_there() {
     let trial = Trial::start("tools", 3);
@@ -219,13 +244,17 @@ fn status_log_and_bench_say_what_is_there() {
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
-    let bench = run(&["bench", "-n", "2000", "-c", "4", "-P", "4", "--reads", "20", "--check", "--json"]);
+    let history = trial.scratch.path().join("history.jsonl").to_string_lossy().into_owned();
+    let load = ["bench", "-n", "2000", "-c", "4", "-P", "4", "--reads", "20"];
+    let bench = run(&[&load[..], &["--check", "--history", &history, "--json"]].concat());
     let report: serde_json::Value = serde_json::from_str(&bench).expect("JSON");
     assert_eq!(report["load"]["answered"], 2000);
     assert_eq!(report["check"]["lost"], 0);
     assert_eq!(report["check"]["duplicated"], 0);
     assert_eq!(report["check"]["acknowledged"], report["load"]["writes"]);
     assert!(report["load"]["p50_ms"].as_f64().expect("a number") > 0.0);
+    assert_eq!(report["history"]["right"], true, "{}", report["history"]["found"]);
+    check_says_what_bench_saw(&trial, &history);
     trial.converged();
     let statuses: serde_json::Value = serde_json::from_str(&run(&["status", "--json"])).expect("JSON");
     let statuses = statuses.as_array().expect("an array");
