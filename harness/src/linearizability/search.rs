@@ -132,7 +132,7 @@ pub(super) fn search<M: Model>(
         model,
         history,
         until,
-        timeline: Timeline::new(model, history, members, until),
+        timeline: Timeline::new(model, history, members, until, purse)?,
         purse,
         numbers: HashMap::new(),
         states: Vec::new(),
@@ -155,7 +155,8 @@ impl Timeline {
         history: &[Operation<M::Command, M::Answer>],
         members: &[usize],
         until: Moment,
-    ) -> Timeline {
+        purse: &mut Purse,
+    ) -> Result<Timeline, Exhausted> {
         // At equal times invocations come first, so that operations that touch are concurrent.
         let mut events = Vec::with_capacity(members.len() * 2);
         for at in members.iter().filter(|at| history[**at].invoked <= until.0) {
@@ -180,6 +181,7 @@ impl Timeline {
                     continue;
                 };
                 let doubtful = timeline.doubtful.len() as u32;
+                purse.remember(size_of::<Return>() + open.len() * size_of::<u32>())?;
                 timeline.returns.push(Return { known: open[place], open: open.clone(), doubtful });
                 free.push(timeline.known[open.remove(place) as usize].lane);
             } else if answer.is_some() {
@@ -195,7 +197,7 @@ impl Timeline {
                 timeline.doubtful.push(Doubtful { at, twin });
             }
         }
-        timeline
+        Ok(timeline)
     }
 }
 
@@ -251,11 +253,13 @@ impl<M: Model> Search<'_, M> {
                     }
                 }
                 None if frame.expanded => {
+                    self.purse.forget(frame.successors.capacity() * size_of::<Successor>());
                     stack.pop();
                 }
                 None => {
                     frame.expanded = true;
                     frame.successors = self.detours(&frame.configuration)?;
+                    self.purse.remember(frame.successors.capacity() * size_of::<Successor>())?;
                 }
             }
         }

@@ -134,6 +134,11 @@ impl Purse {
         Ok(())
     }
 
+    /// Gets back what was paid for something that is dropped.
+    pub(super) fn forget(&mut self, bytes: usize) {
+        self.bytes += bytes;
+    }
+
     /// Forgets what the search of one key remembered.
     pub(super) fn refill_memory(&mut self) {
         self.bytes = self.memory_bytes_max;

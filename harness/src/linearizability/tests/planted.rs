@@ -243,6 +243,12 @@ fn a_budget_that_is_used_up_is_said_and_never_a_verdict() {
     ] {
         assert_eq!(check(&Store, &hard(), &budget), Verdict::Unknown { key: key.clone(), exhausted });
     }
+    // Thousands of operations that are all open together need memory by the square, before any step.
+    let lines: Vec<String> = (0..3_000).map(|at| format!("{at} 0..9 - GET k = nil")).collect();
+    let budget = Budget { memory_bytes_max: 1 << 20, ..Budget::default() };
+    let crowd = history(&lines.join("\n"));
+    assert_eq!(check(&Store, &crowd, &budget), Verdict::Unknown { key, exhausted: Exhausted::Memory });
+    assert!(check(&Store, &crowd, &Budget::default()).is_linearizable());
     // A key with an offence is worth more than one that is unknown.
     let mut both = hard();
     both.extend(history("1 0..10 - GET l = \"x\""));

@@ -7,6 +7,7 @@ use quickcheck::{Arbitrary, Gen, QuickCheck};
 use super::brute;
 use crate::linearizability::{
     Action, Answer, Budget, Command, Condition, Model, Operation, Returned, Store, Verdict, check, check_slots,
+    read_history, write_history,
 };
 
 type Small = Vec<Operation<Command, Answer>>;
@@ -232,6 +233,24 @@ fn share_with_order(tests: u64, make: Make) -> (u64, u64) {
 fn valid_histories_have_an_order() {
     let (with, without) = share_with_order(10_000, |Seeds(seeds, _)| valid(seeds));
     assert_eq!((with, without), (10_000, 0));
+}
+
+#[test]
+fn histories_survive_being_written_and_read() {
+    fn property(Seeds(seeds, _): Seeds, key: Vec<u8>) -> Result<(), String> {
+        let mut history = valid(&seeds);
+        for operation in &mut history {
+            operation.command.key.clone_from(&key);
+            if let Some(Returned { answer: Answer::Text(text), .. }) = &mut operation.returned {
+                text.extend_from_slice(&key);
+            }
+        }
+        let mut lines = Vec::new();
+        write_history(&history, &mut lines).map_err(|error| error.to_string())?;
+        let read = read_history(&lines[..]).map_err(|error| error.to_string())?;
+        if read == history { Ok(()) } else { Err(format!("{read:#?}\n{}", String::from_utf8_lossy(&lines))) }
+    }
+    QuickCheck::new().tests(2_000).quickcheck(property as fn(Seeds, Vec<u8>) -> Result<(), String>);
 }
 
 #[test]
