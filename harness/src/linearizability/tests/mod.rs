@@ -5,6 +5,7 @@ mod large;
 mod planted;
 mod random;
 mod shown;
+mod stateright;
 
 /// The module can be taken elsewhere as it is.
 #[test]

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
-use super::brute;
+use super::{brute, stateright};
 use crate::linearizability::{
     Action, Answer, Budget, Command, Condition, Model, Operation, Returned, Store, Verdict, check, check_slots,
     read_history, write_history,
@@ -233,6 +233,21 @@ fn share_with_order(tests: u64, make: Make) -> (u64, u64) {
 fn valid_histories_have_an_order() {
     let (with, without) = share_with_order(10_000, |Seeds(seeds, _)| valid(seeds));
     assert_eq!((with, without), (10_000, 0));
+}
+
+#[test]
+fn the_tester_of_stateright_agrees() {
+    fn property(Seeds(seeds, mutation): Seeds) -> Result<(), String> {
+        for history in [valid(&seeds), mutated(&seeds, mutation), arbitrary(&seeds)] {
+            let (found, theirs) =
+                (check(&Store, &history, &Budget::default()).is_linearizable(), stateright::has_order(&history));
+            if found != theirs {
+                return Err(format!("found {found}, stateright {theirs}\n{history:#?}"));
+            }
+        }
+        Ok(())
+    }
+    QuickCheck::new().tests(3_000).quickcheck(property as fn(Seeds) -> Result<(), String>);
 }
 
 #[test]
