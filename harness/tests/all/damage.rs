@@ -132,10 +132,11 @@ fn takes_no_part(trial: &mut Trial, id: u32, word: &str) {
     trial.cluster.start(id).expect("a process");
     eventually("a refusal in the log", || {
         let log = trial.log_of(id);
-        log.lines().any(|line| line.contains("refuse") && line.contains(word)).then_some(())
+        let refused = |line: &str| line.contains("refused a peer") || line.contains("refused by a peer");
+        log.lines().any(|line| refused(line) && line.contains(word)).then_some(())
     });
     trial.client().once(&["SET", "b", "2"]).expect("two of three serve");
-    let status = trial.status(id).expect("it answers");
+    let status = eventually("it answers", || trial.status(id));
     assert_eq!((status.applied, status.leader), (0, 0), "{status}");
     // Of the two that are left, one goes: the stranger must not complete a quorum.
     let leader = trial.leader_other_than(&[id]);
