@@ -7,6 +7,8 @@ pub mod cluster;
 pub mod command;
 #[cfg(feature = "etcd")]
 pub mod etcd;
+#[cfg(all(paxos_model, feature = "explore"))]
+pub mod explore;
 pub mod fuzzing;
 pub mod invariants;
 pub mod linearizability;

@@ -4,6 +4,7 @@
 //! the first gap. A lost ticket withholds; it never lets anything through.
 
 use alloc::vec::Vec;
+use core::hash::{Hash, Hasher};
 
 use crate::ballot::Ballot;
 use crate::mutants::{Mutant, mutant};
@@ -30,7 +31,7 @@ pub(crate) enum Testimony {
     FirstUnchosen(Slot),
 }
 
-#[derive(Clone, Hash, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Gate {
     owner: Owner,
     /// The sequence of the last ticket issued; 0 before the first.
@@ -178,6 +179,17 @@ impl Gate {
     pub(crate) fn overdue(&self, now: Instant, limit_us: u64) -> bool {
         let usual_us = self.slowest_us.saturating_mul(2).min(limit_us.saturating_mul(SLOWNESS_MAX));
         self.owing_since.is_some_and(|since| now.since_us(since) > limit_us.max(usual_us))
+    }
+}
+
+/// Tickets count from the last one redeemed: how many went before has no future.
+impl Hash for Gate {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let from_here = |sequence: u64| sequence.wrapping_sub(self.redeemed);
+        (self.owner, from_here(self.issued), self.waiting_max, self.owing_since, self.slowest_us).hash(state);
+        self.islands.iter().for_each(|(first, last)| (from_here(*first), from_here(*last)).hash(state));
+        self.waiting.iter().for_each(|(sequence, testimony)| (from_here(*sequence), testimony).hash(state));
+        self.marks.iter().for_each(|(sequence, below)| (from_here(*sequence), below).hash(state));
     }
 }
 
