@@ -478,9 +478,9 @@ impl Node {
         self.replica.handle(self.now, event, &mut actions);
         for action in actions.drain(..) {
             match action {
-                Action::Send { to, message } => {
+                Action::Send { to, body } => {
                     let mut frame = Vec::new();
-                    wire::encode(&message, &mut frame);
+                    wire::encode(&self.replica.header(), &body, &mut frame);
                     outputs.push(Output::ToPeers { to, frame: frame.into() });
                 }
                 Action::Persist { ticket, record } => outputs.push(Output::Persist { ticket, record }),

@@ -163,8 +163,9 @@ fn fate(accept: &Accept, slot: Slot, log: &Log) -> Fate {
         State::Empty => Fate::Vote,
         State::Accepted(accepted) if accepted == accept.ballot => Fate::Repeat,
         State::Accepted(_) => Fate::Vote,
-        State::Chosen if accept.entries.get(offset) == log.entry(slot) => Fate::Vote,
-        State::Chosen => Fate::ChosenOtherwise,
+        State::Chosen if accept.entries.get(offset) != log.entry(slot) => Fate::ChosenOtherwise,
+        State::Chosen if log.voted(slot) == Some(accept.ballot) => Fate::Repeat,
+        State::Chosen => Fate::Vote,
     }
 }
 

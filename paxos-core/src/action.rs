@@ -8,7 +8,7 @@ use crate::ballot::Ballot;
 use crate::entry::{Entries, Entry};
 use crate::event::{FetchId, Tag};
 use crate::limits::PEERS_MAX;
-use crate::message::Message;
+use crate::message::Body;
 use crate::node_id::NodeId;
 use crate::persist::{Record, Ticket};
 use crate::slot::{Slot, SlotRange};
@@ -17,12 +17,12 @@ use crate::slot::{Slot, SlotRange};
 #[derive(Debug)]
 #[cfg_attr(paxos_model, derive(Clone))]
 pub enum Action {
-    /// Send this message to these peers. It may be lost, delayed, duplicated or reordered.
+    /// Send this to these peers, under `Replica::header`. It may be lost, delayed, duplicated or reordered.
     Send {
         /// Whom to send it to.
         to: Recipients,
-        /// What to send.
-        message: Message,
+        /// What to say.
+        body: Body,
     },
     /// Append this record to the log, in the order of these actions, make it durable, and only then redeem
     /// the ticket. One sync may serve many tickets, and other events may be handled meanwhile.
@@ -39,8 +39,8 @@ pub enum Action {
         /// What was chosen in `first` and the slots after it; never empty.
         entries: Entries,
         /// The tag of the proposal that the first entry is, if the entries are this boot's own and still open; each
-        /// further one has the tag that is one more (`applied`). A run is cut where tags do not count up, so a caller who numbers
-        /// them one after the other gets long runs.
+        /// further one has the tag that is one more (`applied`). A run is cut where tags do not count up, so a caller
+        /// who numbers them one after the other gets long runs.
         tag: Option<Tag>,
     },
     /// The proposal was never bound to a slot and never will be: safe to try elsewhere.

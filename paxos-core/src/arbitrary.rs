@@ -122,14 +122,14 @@ arbitrary! {
     Message: |g| Message { header: Header::arbitrary(g), body: Body::arbitrary(g) };
     Body: |g| match small(g, 9) {
         0 => Body::Prepare(Prepare { ballot: Ballot::arbitrary(g), from: Slot::arbitrary(g) }),
-        1 => Body::Promise(Promise {
+        1 => Body::Promise(Box::new(Promise {
             ballot: Ballot::arbitrary(g),
             asker_boot: Boot::arbitrary(g),
             covers: SlotRange::arbitrary(g),
             held: some(g, 5),
             last: bool::arbitrary(g),
             first_unchosen: Slot::arbitrary(g),
-        }),
+        })),
         2 => Body::Refused(Refused {
             ballot: Ballot::arbitrary(g),
             asker_boot: Boot::arbitrary(g),

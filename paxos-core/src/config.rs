@@ -159,9 +159,9 @@ impl Config {
     /// The most bytes that a replica's log, its inherited entries and its queues may hold: two windows of undecided
     /// entries, eight inherited from promises, and four of chosen ones that wait for their mark to be durable.
     pub fn memory_bytes_max(&self) -> usize {
-        /// What a slot costs in the rings beside its payload, and a read in its queue; measured with
-        /// `size_of` of the cells and rounded up.
-        const SLOT_BYTES: usize = 256;
+        /// What a slot costs beside its payload at the most: a run of its own in the log (80 bytes, and as much again
+        /// while the list of runs grows) and its entry in a list of its own (112); a read in its queue.
+        const SLOT_BYTES: usize = 320;
         const READ_BYTES: usize = 64;
         let windows = self.window_bytes.saturating_add(self.entry_bytes_max).saturating_mul(14);
         let slots = (self.window_slots as usize).saturating_mul(SLOT_BYTES).saturating_mul(8);

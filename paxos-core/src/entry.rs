@@ -1,6 +1,7 @@
 //! The room for `Entry`, what a slot holds, and `Entries`, a run of them that is cheap to share.
 
 use alloc::sync::Arc;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::hash::{Hash, Hasher};
@@ -69,33 +70,18 @@ impl Entry {
 }
 
 /// The entries of consecutive slots, immutable, and cheap to clone and to cut: one message to many peers, one record
-/// and the logs of both ends share them. A lone entry is held in place, so that it costs no allocation.
+/// and the logs of both ends share them. Two words, so that passing them on costs no more than passing a slice.
 #[derive(Clone, Default)]
-pub struct Entries(Kept);
-
-#[derive(Clone, Default)]
-enum Kept {
-    #[default]
-    None,
-    One([Entry; 1]),
-    Shared {
-        run: Arc<[Entry]>,
-        from: u32,
-        to: u32,
-    },
+pub struct Entries {
+    run: Option<Arc<Vec<Entry>>>,
+    from: u32,
+    to: u32,
 }
 
 impl Entries {
     /// A run of one entry.
     pub fn one(entry: Entry) -> Entries {
-        Entries(Kept::One([entry]))
-    }
-
-    /// A whole run.
-    pub(crate) fn shared(run: Arc<[Entry]>) -> Entries {
-        // Runs have at most `RUN_ENTRIES_MAX` entries; what could not be counted would not be shown.
-        let to = u32::try_from(run.len()).unwrap_or(u32::MAX);
-        Entries(Kept::Shared { run, from: 0, to })
+        vec![entry].into()
     }
 
     /// Some of these entries, as far as there are such; shared with the rest, not copied.
@@ -105,15 +91,41 @@ impl Entries {
         if range.is_empty() {
             return Entries::default();
         }
-        match &self.0 {
-            Kept::None => Entries::default(),
-            Kept::One(_) => self.clone(),
-            Kept::Shared { run, from, .. } => {
-                let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX).saturating_add(*from);
-                let (from, to) = (place(range.start), place(range.end));
-                Entries(Kept::Shared { run: Arc::clone(run), from, to })
-            }
+        let place = |at: usize| u32::try_from(at).unwrap_or(u32::MAX).saturating_add(self.from);
+        Entries { run: self.run.clone(), from: place(range.start), to: place(range.end) }
+    }
+}
+
+/// Runs that nobody needs any more, emptied: a leader in its steady state fills them again and allocates nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Spares {
+    runs: Vec<Arc<Vec<Entry>>>,
+    /// Entries that all of them together have room for.
+    room: usize,
+}
+
+impl Spares {
+    /// Keeps the memory of a run, if nobody else shares it and no more than `room_max` entries are kept room for.
+    pub(crate) fn keep(&mut self, entries: Entries, room_max: usize) {
+        let Some(mut run) = entries.run else { return };
+        let Some(unshared) = Arc::get_mut(&mut run) else { return };
+        let room = self.room.saturating_add(unshared.capacity());
+        if room <= room_max {
+            unshared.clear();
+            self.room = room;
+            self.runs.push(run);
         }
+    }
+
+    /// Makes a run of these entries, and leaves an empty list in their place.
+    pub(crate) fn wrap(&mut self, entries: &mut Vec<Entry>) -> Entries {
+        let to = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        let mut run = self.runs.pop().unwrap_or_default();
+        if let Some(unshared) = Arc::get_mut(&mut run) {
+            self.room = self.room.saturating_sub(unshared.capacity());
+            core::mem::swap(unshared, entries);
+        }
+        Entries { run: Some(run), from: 0, to }
     }
 }
 
@@ -122,10 +134,9 @@ impl Deref for Entries {
 
     #[inline]
     fn deref(&self) -> &[Entry] {
-        match &self.0 {
-            Kept::None => &[],
-            Kept::One(entry) => entry,
-            Kept::Shared { run, from, to } => run.get(*from as usize..*to as usize).unwrap_or(&[]),
+        match &self.run {
+            None => &[],
+            Some(run) => run.get(self.from as usize..self.to as usize).unwrap_or(&[]),
         }
     }
 }
@@ -151,11 +162,10 @@ impl Hash for Entries {
 }
 
 impl From<Vec<Entry>> for Entries {
-    fn from(mut entries: Vec<Entry>) -> Entries {
-        match entries.len() {
-            0 | 1 => entries.pop().map(Entries::one).unwrap_or_default(),
-            _ => Entries::shared(entries.into()),
-        }
+    fn from(entries: Vec<Entry>) -> Entries {
+        // Runs have at most `RUN_ENTRIES_MAX` entries; what could not be counted would not be shown.
+        let to = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        Entries { run: (to > 0).then(|| Arc::new(entries)), from: 0, to }
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Gate {
     waiting_max: usize,
     /// Marks that wait: whatever one receipt sets free with a mark shall report it, and so they leave first.
     marks: Vec<(u64, Slot)>,
+    /// The ticket that the first of all of these waits for; `NOTHING_WAITS` if none does.
+    next: u64,
     /// Since when the disk owes an answer; restarts with each answer.
     owing_since: Option<Instant>,
     /// How long answers took of late: the longest, halved with each one that was faster.
@@ -53,6 +55,9 @@ pub(crate) struct Gate {
 /// A disk that is slow but steady does not hang: it may take twice as long as of late, and at the most so many times
 /// what is allowed a disk that nothing is known of.
 const SLOWNESS_MAX: u64 = 16;
+
+/// No ticket has this sequence.
+const NOTHING_WAITS: u64 = u64::MAX;
 
 impl Gate {
     pub(crate) fn new(owner: Owner, window_slots: u32) -> Gate {
@@ -65,6 +70,7 @@ impl Gate {
             // A vote for each slot of two windows and their repeats; beyond it the peers ask again anyway.
             waiting_max: (window_slots as usize).saturating_mul(4).saturating_add(64),
             marks: Vec::new(),
+            next: NOTHING_WAITS,
             owing_since: None,
             slowest_us: 0,
         }
@@ -81,6 +87,7 @@ impl Gate {
     pub(crate) fn hold(&mut self, testimony: Testimony) {
         if let Testimony::FirstUnchosen(below) = testimony {
             self.marks.push((self.issued, below));
+            self.next = self.next.min(self.issued);
             return;
         }
         let asked_again = match testimony {
@@ -94,6 +101,7 @@ impl Gate {
             }
         }
         self.waiting.push((self.issued, testimony));
+        self.next = self.next.min(self.issued);
     }
 
     /// Takes a receipt; false if it is not this process's, or speaks of tickets never issued.
@@ -129,18 +137,34 @@ impl Gate {
     }
 
     /// Whether anything may leave now.
+    #[inline]
     pub(crate) fn has_ready(&self) -> bool {
-        self.marks.first().is_some_and(|(sequence, _)| *sequence <= self.redeemed)
-            || self.waiting.first().is_some_and(|(sequence, _)| *sequence <= self.redeemed)
+        self.next <= self.redeemed || mutant(Mutant::TestimonyBeforeSync) && !self.waiting.is_empty()
     }
 
     /// The next testimony whose ticket is redeemed.
+    #[inline]
     pub(crate) fn release(&mut self) -> Option<Testimony> {
-        let redeemed = self.marks.iter().take_while(|(sequence, _)| *sequence <= self.redeemed).count();
-        if let Some((_, below)) = self.marks.drain(..redeemed).next_back() {
-            return Some(Testimony::FirstUnchosen(below));
+        if !self.has_ready() {
+            return None;
         }
-        let (sequence, testimony) = *self.waiting.first()?;
+        let mark_is_due = self.marks.first().is_some_and(|(sequence, _)| *sequence <= self.redeemed);
+        let released = if mark_is_due { self.take_marks() } else { self.take_waiting() };
+        let mark = self.marks.first().map_or(NOTHING_WAITS, |(sequence, _)| *sequence);
+        self.next = self.waiting.at(0).map_or(mark, |(sequence, _)| mark.min(*sequence));
+        released
+    }
+
+    /// The last of the marks that are durable, which says what the others say.
+    #[inline(never)]
+    fn take_marks(&mut self) -> Option<Testimony> {
+        let durable = self.marks.iter().take_while(|(sequence, _)| *sequence <= self.redeemed).count();
+        self.marks.drain(..durable).next_back().map(|(_, below)| Testimony::FirstUnchosen(below))
+    }
+
+    #[inline]
+    fn take_waiting(&mut self) -> Option<Testimony> {
+        let (sequence, testimony) = *self.waiting.at(0)?;
         if sequence > self.redeemed && !mutant(Mutant::TestimonyBeforeSync) {
             return None;
         }

@@ -3,6 +3,7 @@
 
 use crate::action::{Action, FenceReason};
 use crate::ballot::Ballot;
+use crate::config::Config;
 use crate::entry::Entries;
 use crate::event::{FetchId, Tag};
 use crate::gate::Testimony;
@@ -13,6 +14,10 @@ use crate::persist::Record;
 use crate::proposals::Proposals;
 use crate::slot::{Slot, SlotRange};
 use crate::stats::Stats;
+
+/// Runs of chosen entries that one request to the log may bring for applying them again: under load every request
+/// waits for a sync, and with small entries the bytes of a run hold far more of them than its count.
+const REPLAY_RUNS: u64 = 4;
 
 /// Slots that were chosen before this process started and are applied again: one request to the log at a time.
 #[derive(Clone, Hash, Debug)]
@@ -100,7 +105,6 @@ impl Learner {
             let entries = if run.count() == entries.len() as u64 { entries.clone() } else { log.entries(run) };
             out.persist(Record::Learned { first: run.first, entries });
         }
-        log.advance();
         if let Some(from) = from {
             self.persist_mark(log, out);
             out.then(Testimony::SuccessReply { to: from });
@@ -127,30 +131,32 @@ impl Learner {
     pub(crate) fn apply(
         &mut self,
         log: &Log,
-        page: Page,
+        config: &Config,
         proposals: &mut Proposals,
         stats: &mut Stats,
         out: &mut Outbox,
     ) {
         if self.next_to_apply < log.base() {
-            self.ask_log(log, page, out);
+            self.ask_log(log, config, out);
             return;
         }
         let slots = SlotRange { first: self.next_to_apply, end: log.first_unchosen() };
-        for span in log.spans(slots) {
-            hand_out(span.first, span.entries, proposals, out);
+        for run in log.runs(slots) {
+            hand_out(run.first.max(slots.first), run.entries_in(slots), proposals, out);
         }
         self.next_to_apply = slots.end;
         stats.slots_applied = stats.slots_applied.saturating_add(slots.count());
     }
 
-    fn ask_log(&mut self, log: &Log, page: Page, out: &mut Outbox) {
+    #[inline(never)]
+    fn ask_log(&mut self, log: &Log, config: &Config, out: &mut Outbox) {
         if self.replay.is_some() {
             return;
         }
         let first = self.next_to_apply;
-        let end = log.base().min(first.plus(page.entries));
-        let id = out.fetch(SlotRange { first, end }, page.bytes);
+        let entries_max = (config.run_entries_max as u64).saturating_mul(REPLAY_RUNS);
+        let end = log.base().min(first.plus(entries_max));
+        let id = out.fetch(SlotRange { first, end }, config.run_bytes_max);
         self.replay = Some(Replay { id, first });
     }
 
@@ -207,9 +213,68 @@ fn hand_out(first: Slot, entries: Entries, proposals: &mut Proposals, out: &mut 
     out.actions.push(Action::Apply { first: first.plus(from as u64), entries, tag });
 }
 
-/// How much one request to the log may bring.
-#[derive(Clone, Copy)]
-pub(crate) struct Page {
-    pub(crate) entries: u64,
-    pub(crate) bytes: usize,
+#[cfg(test)]
+mod tests {
+    use alloc::vec::Vec;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::action::applied;
+    use crate::entry::{CommandId, Entry};
+    use crate::gate::Gate;
+    use crate::node_id::{Boot, Incarnation};
+    use crate::outbox::FetchIds;
+    use crate::persist::Owner;
+    use crate::time::Instant;
+
+    /// What comes of applying these entries while proposals with these tags are open: slot, count and tag of each run,
+    /// and the tag of every slot.
+    fn check(tags: &[u64], entries: &[Option<u64>], runs: &[(u64, usize, Option<u64>)], slots: &[Option<u64>]) {
+        let (node, incarnation, boot) = (NodeId(1), Incarnation(1), Boot { counter: 3, nonce: 1 });
+        let mut proposals = Proposals::new(node, incarnation, boot.counter);
+        tags.iter().for_each(|tag| {
+            let _ = proposals.open(Tag(*tag));
+        });
+        let command = |sequence, boot| {
+            let id = CommandId { node, incarnation, boot, sequence };
+            Entry::Command { id, bytes: Bytes::from_static(b"x") }
+        };
+        // `None` is a command of an earlier boot, which has the number of an open one.
+        let run = entries.iter().map(|own| own.map_or(command(1, 2), |sequence| command(sequence, 3))).collect();
+        let (mut actions, mut gate) = (Vec::new(), Gate::new(Owner { node, incarnation, boot }, 8));
+        let mut fetch_ids = FetchIds::default();
+        let now = Instant::from_us(0);
+        let mut out = Outbox { actions: &mut actions, gate: &mut gate, fetch_ids: &mut fetch_ids, now };
+        hand_out(Slot::FIRST, run, &mut proposals, &mut out);
+        let (mut handed, mut each) = (Vec::new(), Vec::new());
+        for action in &actions {
+            let Action::Apply { first, entries, tag } = action else { panic!("{action:?}") };
+            handed.push((first.get(), entries.len(), tag.map(|tag| tag.0)));
+            each.extend(applied(*first, entries, *tag).map(|(slot, _, tag)| (slot.get(), tag.map(|tag| tag.0))));
+        }
+        assert_eq!(handed, runs);
+        assert_eq!(each, (1..).zip(slots.iter().copied()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_run_is_handed_out_in_pieces_whose_tags_count_up() {
+        check(&[], &[None, None], &[(1, 2, None)], &[None, None]);
+        check(&[5, 6, 7], &[Some(1), Some(2), Some(3)], &[(1, 3, Some(5))], &[Some(5), Some(6), Some(7)]);
+        check(
+            &[5, 6, 9],
+            &[Some(1), Some(2), Some(3)],
+            &[(1, 2, Some(5)), (3, 1, Some(9))],
+            &[Some(5), Some(6), Some(9)],
+        );
+        check(
+            &[5, 6, 7],
+            &[None, Some(1), None, None, Some(2), Some(3), None],
+            &[(1, 1, None), (2, 1, Some(5)), (3, 2, None), (5, 2, Some(6)), (7, 1, None)],
+            &[None, Some(5), None, None, Some(6), Some(7), None],
+        );
+        // The last open tag closes in the middle of a run: what follows is nobody's, though it could count up.
+        check(&[5], &[Some(1), Some(2)], &[(1, 1, Some(5)), (2, 1, None)], &[Some(5), None]);
+        check(&[u64::MAX, 0], &[Some(1), Some(2)], &[(1, 2, Some(u64::MAX))], &[Some(u64::MAX), Some(0)]);
+    }
 }

@@ -64,8 +64,9 @@
 //!         nodes[at].replica.handle(now, event, &mut actions);
 //!         for action in actions.drain(..) {
 //!             match action {
-//!                 Action::Send { to, message } => for peer in &to {
-//!                     events.push_back((peer.0 as usize - 1, Event::Message(message.clone())));
+//!                 Action::Send { to, body } => for peer in &to {
+//!                     let message = Message { header: nodes[at].replica.header(), body: body.clone() };
+//!                     events.push_back((peer.0 as usize - 1, Event::Message(message)));
 //!                 },
 //!                 Action::Persist { ticket, .. } => events.push_back((at, Event::Persisted(ticket.redeem()))),
 //!                 Action::Apply { entries, .. } => for entry in entries.iter() {

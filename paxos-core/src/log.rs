@@ -13,7 +13,7 @@ use core::hash::{Hash, Hasher};
 
 use crate::ballot::Ballot;
 use crate::config::Config;
-use crate::entry::{Entries, Entry};
+use crate::entry::{Entries, Entry, Spares};
 use crate::mutants::{Mutant, mutant};
 use crate::slot::{Slot, SlotRange};
 use crate::trail::Trail;
@@ -55,6 +55,15 @@ pub(crate) struct Log {
     room_slots: u64,
     room_bytes: usize,
     retained_bytes: usize,
+    spares: Spares,
+}
+
+/// For whom chosen slots are kept in memory. A leader keeps more of them than its followers: it is who feeds others, and
+/// whoever forgets a run last can use its memory again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Retain {
+    Leader,
+    Follower,
 }
 
 impl Log {
@@ -73,6 +82,7 @@ impl Log {
             room_slots: u64::from(config.window_slots).saturating_mul(2),
             room_bytes: config.window_bytes.saturating_mul(2).saturating_add(config.entry_bytes_max),
             retained_bytes: config.window_bytes,
+            spares: Spares::default(),
         }
     }
 
@@ -133,10 +143,15 @@ impl Log {
     /// What is known of a slot; `Chosen` for all below the window.
     pub(crate) fn state(&self, slot: Slot) -> State {
         match self.run_at(slot) {
-            Some(run) => run.state,
+            Some(run) => run.state(),
             None if slot < self.base => State::Chosen,
             None => State::Empty,
         }
+    }
+
+    /// The ballot that this replica voted for a slot of the window under, last.
+    pub(crate) fn voted(&self, slot: Slot) -> Option<Ballot> {
+        self.run_at(slot)?.voted
     }
 
     /// What a slot of the window holds.
@@ -147,60 +162,73 @@ impl Log {
     /// The entries of consecutive slots that are all in the window, chosen or not.
     pub(crate) fn entries(&self, slots: SlotRange) -> Entries {
         match self.run_at(slots.first) {
-            Some(run) if run.end >= slots.end => run.part(slots).entries,
-            Some(_) | None => self.spans(slots).flat_map(|span| span.entries.to_vec()).collect(),
+            Some(run) if run.end >= slots.end => run.entries_in(slots),
+            Some(_) | None => self.runs(slots).flat_map(|run| run.entries_in(slots).to_vec()).collect(),
         }
+    }
+
+    /// The runs that hold any of these slots, by rising slot; the first and the last may reach beyond them.
+    #[inline]
+    pub(crate) fn runs(&self, slots: SlotRange) -> impl Iterator<Item = &Run> {
+        let runs = self.runs.get(self.index(slots.first)..).unwrap_or(&[]);
+        runs.iter().take_while(move |run| run.first < slots.end)
     }
 
     /// What these slots hold, by rising slot, in pieces of one state each. Empty slots are left out.
     pub(crate) fn spans(&self, slots: SlotRange) -> impl Iterator<Item = Run> {
-        let from = self.index(slots.first);
-        let runs = self.runs.get(from..).unwrap_or(&[]).iter().take_while(move |run| run.first < slots.end);
-        runs.map(move |run| run.part(slots))
+        self.runs(slots).map(move |run| run.part(slots))
     }
 
-    /// The index of the first run that ends after this slot. Mostly it is about where the undecided ones begin.
+    /// The index of the first run that ends after this slot. Mostly it is next to where the undecided ones begin.
     #[inline]
     fn index(&self, slot: Slot) -> usize {
-        let ends_after = |index: usize| self.runs.get(index).is_none_or(|run| run.end > slot);
-        if ends_after(self.open) {
-            let Some(before) = self.open.checked_sub(1) else { return self.open };
-            if !ends_after(before) {
-                return self.open;
-            }
-            if before.checked_sub(1).is_none_or(|earlier| !ends_after(earlier)) {
-                return before;
-            }
+        let after = |at: usize| self.runs.at(at).is_none_or(|run| run.end > slot);
+        // Below `first_unchosen` there are no gaps.
+        let last_chosen = self.open.wrapping_sub(1);
+        if slot < self.first_unchosen && self.runs.at(last_chosen).is_some_and(|run| run.first <= slot) {
+            return last_chosen;
+        }
+        if slot >= self.first_unchosen && after(self.open) {
+            return self.open;
         }
         self.runs.partition_point(|run| run.end <= slot)
     }
 
     #[inline]
     fn run_at(&self, slot: Slot) -> Option<&Run> {
-        self.runs.get(self.index(slot)).filter(|run| run.first <= slot)
+        self.runs.at(self.index(slot)).filter(|run| run.first <= slot)
     }
 
     // --- changes ---
 
-    /// Puts back what survived a restart, by rising slot; the caller asked `admits_recovered`.
+    /// Puts back what survived a restart, by rising slot; the caller asked `admits_recovered`, and advances at the end.
     pub(crate) fn restore(&mut self, slot: Slot, state: State, entry: Entry) {
-        self.append(Run::new(slot, state, Entries::one(entry)));
+        let entries = Entries::one(entry);
+        match state {
+            State::Empty => {}
+            State::Accepted(ballot) => self.append(Run::accepted(slot, ballot, entries)),
+            State::Chosen => self.append(Run::chosen(slot, entries)),
+        }
     }
 
-    /// Puts a run of accepted entries into those of its slots that are not chosen; the caller asked `admits` for each.
+    /// Puts a run of accepted entries into those of its slots that are not chosen, and notes the vote in the others, which
+    /// hold the same; the caller asked `admits` for each.
     pub(crate) fn accept_run(&mut self, first: Slot, ballot: Ballot, entries: Entries) {
-        let run = Run::new(first, State::Accepted(ballot), entries);
+        let run = Run::accepted(first, ballot, entries);
         if run.first >= self.end() {
             return self.append(run);
         }
         let mut at = run.first.max(self.base);
         while at < run.end {
-            let chosen = |span: &Run| span.state == State::Chosen;
             let rest = SlotRange { first: at, end: run.end };
-            let next = self.spans(rest).find(chosen).map(|span| span.slots());
+            let next = self.spans(rest).find(|span| span.chosen).map(|span| span.slots());
             let open = SlotRange { first: at, end: next.map_or(run.end, |chosen| chosen.first) };
             if !open.is_empty() {
                 self.replace(run.part(open));
+            }
+            if let Some(chosen) = next {
+                let (from, to) = self.cut_out(chosen);
+                self.runs.get_mut(from..to).unwrap_or(&mut []).iter_mut().for_each(|run| run.voted = Some(ballot));
             }
             at = next.map_or(run.end, |chosen| chosen.end);
         }
@@ -233,55 +261,75 @@ impl Log {
     /// Cuts the run that lies across the beginning of this slot, if any; the index of the first run from there on.
     fn cut_at(&mut self, slot: Slot) -> usize {
         let index = self.index(slot);
-        let Some(run) = self.runs.get_mut(index).filter(|run| run.first < slot) else { return index };
+        let Some(run) = self.runs.at_mut(index).filter(|run| run.first < slot) else { return index };
         let right = run.part(SlotRange { first: slot, end: run.end });
         *run = run.part(SlotRange { first: run.first, end: slot });
+        if index < self.open {
+            self.open = self.open.saturating_add(1);
+        }
         let index = index.saturating_add(1);
         self.runs.insert(index, right);
         index
     }
 
     /// Marks chosen what was accepted under this ballot in these slots.
+    #[inline]
     pub(crate) fn choose_accepted(&mut self, slots: SlotRange, ballot: Ballot) -> Choice {
+        // Mostly it is just the run that everything waits for.
+        match self.runs.at_mut(self.open) {
+            Some(run) if run.slots() == slots && !run.chosen && run.voted == Some(ballot) => {
+                run.chosen = true;
+                self.advance();
+                Choice { chosen: slots.count(), others: 0 }
+            }
+            Some(_) | None => self.choose_among(slots, ballot),
+        }
+    }
+
+    #[inline(never)]
+    fn choose_among(&mut self, slots: SlotRange, ballot: Ballot) -> Choice {
         let mut choice = Choice::default();
         let mut at = slots.first.max(self.first_unchosen);
         while at < slots.end {
             let index = self.index(at);
-            let Some(run) = self.runs.get_mut(index) else { break };
+            let Some(run) = self.runs.at_mut(index) else { break };
             let part = SlotRange { first: at.max(run.first), end: run.end.min(slots.end) };
             at = part.end.max(at.next());
-            let State::Accepted(accepted) = run.state else { continue };
+            let Some(accepted) = run.voted.filter(|_| !run.chosen) else { continue };
             choice.others = choice.others.saturating_add(if accepted == ballot { 0 } else { part.count() });
             if part.is_empty() || accepted != ballot && !mutant(Mutant::PlainFirstUnchosenIndex) {
                 continue;
             }
             choice.chosen = choice.chosen.saturating_add(part.count());
             if part == run.slots() {
-                run.state = State::Chosen;
+                run.chosen = true;
             } else {
                 self.mark_chosen(part);
             }
         }
+        self.advance();
         choice
     }
 
     /// Marks a part of a run chosen.
     fn mark_chosen(&mut self, slots: SlotRange) {
         let (from, to) = self.cut_out(slots);
-        self.runs.get_mut(from..to).unwrap_or(&mut []).iter_mut().for_each(|run| run.state = State::Chosen);
+        self.runs.get_mut(from..to).unwrap_or(&mut []).iter_mut().for_each(|run| run.chosen = true);
     }
 
     /// Takes entries that are known to be chosen, as far as there is room. The slots from the first to the last one
     /// whose entry the disk may lack, if there are any.
     pub(crate) fn learn(&mut self, first: Slot, entries: &Entries) -> Result<Option<SlotRange>, Conflict> {
-        let told = Run::new(first, State::Chosen, entries.clone());
+        let told = Run::chosen(first, entries.clone());
         let mut new: Option<SlotRange> = None;
         let mut at = told.first.max(self.base);
         while at < told.end {
-            // What is contiguous makes room for what follows.
-            let admitted = self.admits(at) || (self.advance() && self.admits(at));
-            if !admitted {
-                break;
+            if !self.admits(at) {
+                // What is contiguous makes room for what follows.
+                self.advance();
+                if !self.admits(at) {
+                    break;
+                }
             }
             let slots = SlotRange { first: at, end: told.end.min(self.room_end()) };
             let held = self.spans(slots).next();
@@ -291,7 +339,7 @@ impl Log {
                 Some(held) => Agreement { slots: SlotRange { end: held.first, ..slots }, same: false },
                 None => Agreement { slots, same: false },
             };
-            let chosen = held.is_some_and(|held| held.first == at && held.state == State::Chosen);
+            let chosen = held.is_some_and(|held| held.first == at && held.chosen);
             match (chosen, part.same) {
                 (true, true) => {}
                 (true, false) => return Err(Conflict(at)),
@@ -304,15 +352,15 @@ impl Log {
             }
             at = part.slots.end;
         }
+        self.advance();
         Ok(new)
     }
 
-    /// Moves `first_unchosen` over every chosen slot; whether it moved.
+    /// Moves `first_unchosen` over every chosen slot: after every change that may have chosen one.
     #[inline]
-    pub(crate) fn advance(&mut self) -> bool {
-        let before = self.first_unchosen;
-        while let Some(run) = self.runs.get(self.open)
-            && run.state == State::Chosen
+    pub(crate) fn advance(&mut self) {
+        while let Some(run) = self.runs.at(self.open)
+            && run.chosen
             && run.first == self.first_unchosen
         {
             self.undecided_bytes = self.undecided_bytes.saturating_sub(run.bytes);
@@ -320,40 +368,45 @@ impl Log {
             self.first_unchosen = run.end;
             self.open = self.open.saturating_add(1);
         }
-        self.first_unchosen > before
     }
 
-    /// Forgets slots that are durably known chosen, and so can be read back from the disk. Between an eighth and a
-    /// quarter of the window stays for followers that are a little behind; more would only push what is undecided
-    /// out of the processor's cache.
+    /// Forgets slots that are durably known chosen, and so can be read back from the disk. Some stay for followers that
+    /// are a little behind; more would only push what is undecided out of the processor's cache.
     #[inline]
-    pub(crate) fn trim(&mut self, durable_first_unchosen: Slot) {
-        if self.retains_too_much() {
-            self.forget_below(self.first_unchosen.min(durable_first_unchosen));
+    pub(crate) fn trim(&mut self, durable_first_unchosen: Slot, retain: Retain) {
+        let kept = match retain {
+            Retain::Leader => self.window_slots >> 3,
+            Retain::Follower => self.window_slots >> 4,
+        };
+        if self.first_unchosen.since(self.base) > kept || self.is_heavy() {
+            let light = self.first_unchosen.minus(kept);
+            self.forget_below(light, self.first_unchosen.min(durable_first_unchosen), retain);
         }
     }
 
-    fn forget_below(&mut self, end: Slot) {
-        let light = self.first_unchosen.minus(self.window_slots >> 3);
-        let mut forgotten = 0usize;
-        for run in self.runs.iter_mut() {
+    /// Forgets whole runs below `light`, and, while the rest is heavy, below `end`; nothing beyond that.
+    #[inline(never)]
+    fn forget_below(&mut self, light: Slot, end: Slot, retain: Retain) {
+        let room_max = usize::try_from(self.window_slots).unwrap_or(usize::MAX);
+        while let Some(run) = self.runs.at_mut(0) {
             let heavy = self.chosen_bytes > self.retained_bytes;
-            let cut = run.end.min(end).min(if heavy { run.end } else { light });
-            if cut <= run.first {
+            if run.end > end || !heavy && run.end > light {
                 break;
             }
-            self.base = cut;
+            self.base = run.end;
             self.chosen_bytes = self.chosen_bytes.saturating_sub(run.bytes);
-            if cut < run.end {
-                *run = run.part(SlotRange { first: cut, end: run.end });
-                self.chosen_bytes = self.chosen_bytes.saturating_add(run.bytes);
-                break;
+            let entries = core::mem::take(&mut run.entries);
+            if retain == Retain::Leader {
+                self.spares.keep(entries, room_max);
             }
-            run.entries = Entries::default();
-            forgotten = forgotten.saturating_add(1);
+            self.runs.forget(1);
+            self.open = self.open.saturating_sub(1);
         }
-        self.runs.forget(forgotten);
-        self.open = self.open.saturating_sub(forgotten);
+    }
+
+    /// Where runs are made of what was forgotten.
+    pub(crate) fn spares(&mut self) -> &mut Spares {
+        &mut self.spares
     }
 
     /// Whether chosen slots stay here that only a slow disk keeps from being forgotten: more would have no bound.
@@ -366,11 +419,6 @@ impl Log {
     #[inline]
     pub(crate) fn is_heavy(&self) -> bool {
         self.chosen_bytes > self.retained_bytes
-    }
-
-    #[inline]
-    fn retains_too_much(&self) -> bool {
-        self.first_unchosen.since(self.base) > self.window_slots >> 2 || self.is_heavy()
     }
 }
 
@@ -393,7 +441,7 @@ impl Hash for Log {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (self.base, self.first_unchosen, self.end()).hash(state);
         for slot in (SlotRange { first: self.base, end: self.end() }).iter() {
-            (self.state(slot), self.entry(slot)).hash(state);
+            (self.state(slot), self.voted(slot), self.entry(slot)).hash(state);
         }
     }
 }

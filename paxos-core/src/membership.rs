@@ -3,6 +3,7 @@
 //! Membership changes (Lamport's α) are foreseen in the shapes: a ballot names its owner's generation, an entry
 //! can hold a membership, α is fixed at genesis. This version rules every slot by the genesis membership.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -150,7 +151,8 @@ impl Membership {
 /// The membership of slot 1 with α: durable on every node before it votes, the same on all.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Genesis {
-    membership: Membership,
+    /// Boxed, so that what holds a genesis is not the largest of its kind.
+    membership: Box<Membership>,
     alpha: u64,
 }
 
@@ -163,7 +165,7 @@ impl Genesis {
         if alpha == 0 {
             return Err(MembershipError::AlphaZero);
         }
-        Ok(Genesis { membership, alpha })
+        Ok(Genesis { membership: Box::new(membership), alpha })
     }
 
     /// The membership of slot 1.
@@ -181,7 +183,7 @@ impl Genesis {
     /// # Errors
     /// As `Membership::new` and `Genesis::new`.
     pub fn validated(self) -> Result<Genesis, MembershipError> {
-        let Membership { voters, learners, quorum } = self.membership;
+        let Membership { voters, learners, quorum } = *self.membership;
         Genesis::new(Membership::new(voters, learners, quorum)?, self.alpha)
     }
 }

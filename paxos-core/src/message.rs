@@ -40,8 +40,8 @@ pub struct Message {
 pub enum Body {
     /// Phase 1a.
     Prepare(Prepare),
-    /// Phase 1b, in chunks.
-    Promise(Promise),
+    /// Phase 1b, in chunks. Boxed, as `Heartbeat`: large and rare.
+    Promise(Box<Promise>),
     /// An explicit NACK.
     Refused(Refused),
     /// Phase 2a for a run of slots.

@@ -6,7 +6,7 @@ use core::hash::{Hash, Hasher};
 use crate::action::{Action, Recipients};
 use crate::event::FetchId;
 use crate::gate::{Gate, Testimony};
-use crate::message::{Body, Header, Message};
+use crate::message::Body;
 use crate::node_id::NodeId;
 use crate::persist::Record;
 use crate::slot::SlotRange;
@@ -28,7 +28,6 @@ pub(crate) struct Outbox<'a> {
     pub(crate) actions: &'a mut Vec<Action>,
     pub(crate) gate: &'a mut Gate,
     pub(crate) fetch_ids: &'a mut FetchIds,
-    pub(crate) header: Header,
     pub(crate) now: Instant,
 }
 
@@ -41,7 +40,7 @@ impl Outbox<'_> {
     /// The same message to several peers.
     pub(crate) fn send_all(&mut self, to: Recipients, body: Body) {
         if !to.is_empty() {
-            self.actions.push(Action::Send { to, message: Message { header: self.header, body } });
+            self.actions.push(Action::Send { to, body });
         }
     }
 

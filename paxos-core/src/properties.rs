@@ -12,7 +12,7 @@ use crate::*;
 
 fn encoded(message: &Message) -> Bytes {
     let mut frame = Vec::new();
-    wire::encode(message, &mut frame);
+    wire::encode(&message.header, &message.body, &mut frame);
     frame.into()
 }
 

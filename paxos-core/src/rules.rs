@@ -103,8 +103,8 @@ impl Lone {
         self.replica.handle(Instant::from_us(self.now_us), event, &mut actions);
         for action in actions {
             match action {
-                Action::Send { to, message } => {
-                    self.sent.extend(to.into_iter().map(|node| (node, message.body.clone())));
+                Action::Send { to, body } => {
+                    self.sent.extend(to.into_iter().map(|node| (node, body.clone())));
                 }
                 Action::Persist { ticket, record } => {
                     self.records.push(record);
@@ -191,7 +191,7 @@ impl Lone {
             last: true,
             first_unchosen: slot(first_unchosen),
         };
-        self.hear(from, Body::Promise(body));
+        self.hear(from, Body::Promise(Box::new(body)));
     }
 
     /// Wins phase 1 with an empty promise of node 2.
@@ -252,7 +252,7 @@ fn rule_1_chunks_of_a_promise_count_only_when_they_join() {
     let chunk = |first, end, last| {
         let covers = SlotRange { first: slot(first), end: slot(end) };
         let held = vec![held(first, Some(self::ballot(1, 3)), entry("x", first))];
-        Body::Promise(Promise { ballot, asker_boot: BOOT, covers, held, last, first_unchosen: slot(1) })
+        Body::Promise(Box::new(Promise { ballot, asker_boot: BOOT, covers, held, last, first_unchosen: slot(1) }))
     };
     lone.hear(2, chunk(4, 9, true));
     assert_eq!(lone.replica.role(), Role::Preparing, "slots 1 to 3 are missing");
@@ -300,7 +300,7 @@ fn rule_2_nothing_is_proposed_below_what_a_promise_says_is_chosen() {
     let covers = SlotRange { first: slot(1), end: slot(1) };
     let promise = Promise { ballot: own, asker_boot: BOOT, covers, held: vec![], last: true, first_unchosen: slot(4) };
     lone.hear(2, Body::Heartbeat(Box::new(heartbeat(None, 4, lone.now_us))));
-    lone.hear(2, Body::Promise(promise));
+    lone.hear(2, Body::Promise(Box::new(promise)));
     let said = lone.said();
     let fetch = Body::Fetch(Fetch { slots: SlotRange { first: slot(1), end: slot(4) } });
     assert_eq!(said, vec![(NodeId(2), fetch)], "it fetches 1 to 3 and proposes nothing there");

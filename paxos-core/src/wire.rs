@@ -57,11 +57,11 @@ enum EntryHead {
 /// Appends the frame of a message to `out`.
 ///
 /// Postcard fails only when its output is full, and a `Vec` never is, so there is no error to report.
-pub fn encode(message: &Message, out: &mut Vec<u8>) {
+pub fn encode(header: &Header, body: &Body, out: &mut Vec<u8>) {
     out.push(WIRE_VERSION);
-    put(&message.header, out);
-    put(&message.body, out);
-    match &message.body {
+    put(header, out);
+    put(body, out);
+    match body {
         Body::Accept(accept) => put_entries(&accept.entries, out),
         Body::Success(success) => put_entries(&success.entries, out),
         Body::Promise(promise) => promise.held.iter().for_each(|held| put_entry(&held.entry, out)),

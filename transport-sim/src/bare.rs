@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use paxos_core::{
-    Action, Body, ClusterId, Config, Entries, Entry, Event, FetchId, Formatted, Genesis, Incarnation, Instant, Member,
-    Membership, Message, NodeId, Receipt, Record, Recovery, Replica, Slot, SlotRange, Tag, Ticket, applied,
+    Action, Body, ClusterId, Config, Entries, Entry, Event, FetchId, Formatted, Genesis, Header, Incarnation, Instant,
+    Member, Membership, Message, NodeId, Receipt, Record, Recovery, Replica, Slot, SlotRange, Tag, Ticket, applied,
 };
 
 use crate::moves::{Move, Schedule};
@@ -518,24 +518,25 @@ impl<O: Observer> Bare<O> {
         }
         let mut actions = std::mem::take(&mut self.actions);
         replica.handle(self.now, event, &mut actions);
-        let outputs = actions.len();
+        let (outputs, header) = (actions.len(), replica.header());
         let mut verdict = self.see(node, &Fact::Stepped { replica: &replica, outputs });
         self.seats[seat].replica = Some(replica);
         for action in actions.drain(..) {
             if self.trace.prints() {
                 self.trace.line(self.step, self.now, Some(node), format_args!("-> {action:?}"));
             }
-            verdict = verdict.and_then(|()| self.carry_out(seat, action));
+            verdict = verdict.and_then(|()| self.carry_out(seat, &header, action));
         }
         self.actions = actions;
         verdict
     }
 
-    fn carry_out(&mut self, seat: usize, action: Action) -> Result<(), Violation> {
+    fn carry_out(&mut self, seat: usize, header: &Header, action: Action) -> Result<(), Violation> {
         let node = self.seats[seat].node;
         let now = self.now;
         match action {
-            Action::Send { to, message } => {
+            Action::Send { to, body } => {
+                let message = Message { header: *header, body };
                 self.trace.fold(now, node, &message);
                 self.see(node, &Fact::Sent { to: &to, message: &message })?;
                 for to in &to {

@@ -240,9 +240,10 @@ impl Cluster {
         replica.fire(NOW, Reason::Heartbeat, &mut actions);
         let mut said = Vec::new();
         for action in actions {
-            if let Action::Send { to, message } = action
-                && matches!(message.body, Body::Heartbeat(_))
+            if let Action::Send { to, body } = action
+                && matches!(body, Body::Heartbeat(_))
             {
+                let message = Message { header: replica.header(), body };
                 said.extend(to.into_iter().map(|to| (place(to), message.clone())));
             }
         }
@@ -273,7 +274,7 @@ impl Cluster {
     fn receive(&mut self, model: &Exploration, at: usize, message: &Message) {
         let mut actions = Vec::new();
         if let Some(replica) = &mut self.node_mut(at).replica {
-            replica.receive(NOW, message, &mut actions);
+            replica.receive(NOW, &message.header, &message.body, &mut actions);
         }
         self.carry_out(model, at, actions);
     }
@@ -330,7 +331,9 @@ impl Cluster {
         let mut todo = VecDeque::from(actions);
         while let Some(action) = todo.pop_front() {
             let answer = match action {
-                Action::Send { to, message } => {
+                Action::Send { to, body } => {
+                    let Some(header) = self.seats[at].node.replica.as_ref().map(Replica::header) else { continue };
+                    let message = Message { header, body };
                     self.send(model, &to, &message);
                     None
                 }

@@ -91,7 +91,8 @@ fn a_promise_covers_every_durable_vote_of_its_sender() -> Result<(), Violation> 
             last,
             first_unchosen: slot(first_unchosen),
         };
-        let verdict = send(&mut judge, VOTER, Body::Promise(promise)).err().map(|violation| violation.invariant);
+        let verdict =
+            send(&mut judge, VOTER, Body::Promise(Box::new(promise))).err().map(|violation| violation.invariant);
         assert_eq!(verdict, expected, "{case}");
     }
     Ok(())

@@ -10,13 +10,16 @@ use super::Trio;
 
 const VOTERS: usize = 3;
 
+/// How often timers are looked at, in simulated microseconds; one passes with each round of proposals.
+const TIMERS_US: u64 = 1_000;
+
 /// Three replicas, and what they applied.
 pub struct Ours {
     now_us: u64,
     replicas: Vec<Replica>,
     leader: usize,
-    /// Lists of actions for steps within steps.
-    spare: Vec<Vec<Action>>,
+    /// What each of them asked for and was not carried out yet.
+    asked: [Vec<Action>; VOTERS],
     next_tag: u64,
     /// Commands applied, by replica.
     applied: [u64; VOTERS],
@@ -37,7 +40,7 @@ impl Ours {
             now_us: 0,
             replicas,
             leader: 0,
-            spare: Vec::new(),
+            asked: Default::default(),
             next_tag: 0,
             applied: [0; VOTERS],
             payload_bytes: 0,
@@ -61,22 +64,23 @@ impl Ours {
 
     /// One event and all that follows from it.
     fn handle(&mut self, at: usize, event: Event) {
-        let mut actions = self.spare.pop().unwrap_or_default();
-        self.replicas[at].handle(Instant::from_us(self.now_us), event, &mut actions);
-        self.carry_out(at, actions);
+        self.replicas[at].handle(Instant::from_us(self.now_us), event, &mut self.asked[at]);
+        while let Some(at) = self.asked.iter().position(|asked| !asked.is_empty()) {
+            self.carry_out(at);
+        }
     }
 
-    /// A message is a call, and the free disk has made durable what was asked for by the time that a step is over.
-    fn carry_out(&mut self, at: usize, mut actions: Vec<Action>) {
+    /// A message is a call, and the free disk has made durable what was asked for by the time that all is carried out.
+    fn carry_out(&mut self, at: usize) {
+        let now = Instant::from_us(self.now_us);
         let mut durable: Option<Receipt> = None;
-        for action in actions.drain(..) {
+        let mut asked = std::mem::take(&mut self.asked[at]);
+        for action in asked.drain(..) {
             match action {
-                Action::Send { to, ref message } => {
-                    for node in &to {
-                        let mut actions = self.spare.pop().unwrap_or_default();
-                        let to = place(node);
-                        self.replicas[to].receive(Instant::from_us(self.now_us), message, &mut actions);
-                        self.carry_out(to, actions);
+                Action::Send { to, ref body } => {
+                    let header = self.replicas[at].header();
+                    for to in to.into_iter().map(place) {
+                        self.replicas[to].receive(now, &header, body, &mut self.asked[to]);
                     }
                 }
                 Action::Persist { ticket, record: _ } => {
@@ -100,14 +104,19 @@ impl Ours {
                 | Action::RoleChanged { .. } => {}
             }
         }
-        self.spare.push(actions);
+        // Nobody sends to itself: nothing was asked for here meanwhile.
+        self.asked[at] = asked;
         if let Some(receipt) = durable {
-            self.handle(at, Event::Persisted(receipt));
+            self.replicas[at].handle(now, Event::Persisted(receipt), &mut self.asked[at]);
         }
     }
 
-    /// Heartbeats keep the leader in contact, here as anywhere.
+    /// Heartbeats keep the leader in contact, here as anywhere. Timers are looked at once per millisecond, as by an
+    /// event loop.
     fn tick_those_due(&mut self) {
+        if !self.now_us.is_multiple_of(TIMERS_US) {
+            return;
+        }
         let now = Instant::from_us(self.now_us);
         for at in 0..self.replicas.len() {
             if self.replicas[at].deadline().is_some_and(|(due, _)| due <= now) {

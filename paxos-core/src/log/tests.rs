@@ -37,13 +37,13 @@ fn first_unchosen_passes_only_what_is_contiguous() {
     let choice = |chosen, others| Choice { chosen, others };
     assert_eq!(log.choose_accepted(run(1, 2), ballot(1)), choice(1, 0));
     assert_eq!(log.choose_accepted(run(3, 9), ballot(1)), choice(1, 0));
-    assert_eq!((log.advance(), log.first_unchosen()), (true, slot(2)));
+    assert_eq!(log.first_unchosen(), slot(2));
     assert_eq!(log.choose_accepted(run(2, 3), ballot(2)), choice(0, 1), "accepted under another ballot");
-    assert!(!log.advance());
+    assert_eq!(log.first_unchosen(), slot(2));
     assert_eq!(log.choose_accepted(run(2, 3), ballot(1)), choice(1, 0));
-    assert_eq!((log.advance(), log.first_unchosen()), (true, slot(3)));
+    assert_eq!(log.first_unchosen(), slot(3));
     assert_eq!(log.learn(slot(3), &Entries::one(Entry::Noop)), Ok(Some(run(3, 4))));
-    assert_eq!((log.advance(), log.first_unchosen()), (true, slot(5)));
+    assert_eq!(log.first_unchosen(), slot(5));
     assert_eq!(log.undecided_bytes(), 0);
 }
 
@@ -67,13 +67,15 @@ fn the_window_is_bounded_in_slots_and_forgets_only_what_is_durably_chosen() {
     for number in 1..=8 {
         assert_eq!(log.learn(slot(number), &Entries::one(Entry::Noop)), Ok(Some(run(number, number + 1))));
     }
-    assert!(log.advance());
-    log.trim(slot(3));
+    assert_eq!(log.first_unchosen(), slot(9));
+    log.trim(slot(3), Retain::Leader);
     assert_eq!(log.base(), slot(3));
-    log.trim(slot(9));
-    assert_eq!(log.base(), slot(7), "more than a quarter was kept, an eighth is");
+    log.trim(slot(9), Retain::Leader);
+    assert_eq!(log.base(), slot(7), "a leader keeps an eighth of its window");
+    log.trim(slot(9), Retain::Follower);
+    assert_eq!(log.base(), slot(8), "a follower keeps less");
     assert_eq!(log.state(slot(1)), State::Chosen);
-    assert!(!log.admits(slot(6)) && log.admits(slot(40)) && !log.admits(slot(41)));
+    assert!(!log.admits(slot(7)) && log.admits(slot(40)) && !log.admits(slot(41)));
 }
 
 /// One call of the log.
@@ -95,7 +97,6 @@ enum Step {
         count: u8,
         round: u8,
     },
-    Advance,
     Trim {
         below: u8,
     },
@@ -104,15 +105,17 @@ enum Step {
 impl Arbitrary for Step {
     fn arbitrary(g: &mut Gen) -> Step {
         let small = |g: &mut Gen, below: u8| u8::arbitrary(g) % below;
-        match small(g, 10) {
+        match small(g, 9) {
             0..=3 => Step::Accept { first: small(g, 24), round: small(g, 3), count: small(g, 7) },
             4 | 5 => Step::Learn { first: small(g, 24), count: small(g, 9), kept: u8::arbitrary(g) },
             6 | 7 => Step::Choose { first: small(g, 24), count: small(g, 9), round: small(g, 3) },
-            8 => Step::Advance,
             _ => Step::Trim { below: small(g, 24) },
         }
     }
 }
+
+/// Entries that one step brings at most.
+const LONGEST_RUN: u64 = 9;
 
 /// What the log is, slot by slot.
 struct Twin {
@@ -214,7 +217,6 @@ fn take(step: Step, log: &mut Log, twin: &mut Twin, fresh: &mut impl FnMut() -> 
                 twin.slots.insert(number, (State::Chosen, entry.clone()));
             }
             assert_eq!(log.learn(slot(first), &told.into()), Ok(new));
-            log.advance();
             twin.advance();
         }
         Step::Choose { first, count, round } => {
@@ -232,22 +234,17 @@ fn take(step: Step, log: &mut Log, twin: &mut Twin, fresh: &mut impl FnMut() -> 
             }
             let slots = SlotRange::of(slot(first), usize::from(count));
             assert_eq!(log.choose_accepted(slots, ballot(u64::from(round))), choice);
-        }
-        Step::Advance => {
-            log.advance();
             twin.advance();
         }
         Step::Trim { below } => {
             let below = twin.base + u64::from(below);
-            log.trim(slot(below));
-            let (before, keep) = (twin.base, 16 >> 3);
-            while twin.first_unchosen - before > 16 >> 2
-                && twin.base < below.min(twin.first_unchosen)
-                && twin.first_unchosen - twin.base > keep
-            {
-                twin.slots.remove(&twin.base);
-                twin.base += 1;
-            }
+            log.trim(slot(below), Retain::Leader);
+            // Whole runs are forgotten, at the earliest when the last of their slots may be.
+            let least = below.min(twin.first_unchosen.saturating_sub(16 >> 3)).max(twin.base);
+            let base = log.base().get();
+            assert!(base >= twin.base && base <= least && least - base < LONGEST_RUN, "{base} {least}");
+            twin.slots.retain(|slot, _| *slot >= base);
+            twin.base = base;
         }
     }
 }

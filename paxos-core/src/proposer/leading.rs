@@ -7,12 +7,12 @@ use alloc::vec::Vec;
 use crate::action::Recipients;
 use crate::ballot::Ballot;
 use crate::config::Config;
-use crate::entry::{Entries, Entry};
+use crate::entry::{Entries, Entry, Spares};
 use crate::event::FetchId;
 use crate::limits::ENTRY_HEAD_BYTES;
 use crate::log::{Log, State};
 use crate::membership::Membership;
-use crate::message::{Accept, Body, Success};
+use crate::message::{Accept, Accepted, Body, Success};
 use crate::mutants::{Mutant, mutant};
 use crate::node_id::NodeId;
 use crate::outbox::Outbox;
@@ -46,6 +46,15 @@ pub(crate) struct Leading {
     tally_base: Slot,
     tally: Trail<VoterSet>,
     peers: Vec<Progress>,
+}
+
+/// Whether what a peer says of itself counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Report {
+    /// It is of the boot that its heartbeats come from.
+    Current,
+    /// It is of an earlier boot (rule 18).
+    Stale,
 }
 
 /// What one run may hold.
@@ -182,6 +191,10 @@ impl Leading {
     /// Binds the next slot to a command (rule 4: once bound, for ever under this ballot). The caller asked `admits`.
     pub(crate) fn bind(&mut self, entry: Entry) {
         self.pending_bytes = self.pending_bytes.saturating_add(entry.payload_bytes()).saturating_add(ENTRY_HEAD_BYTES);
+        if self.pending.capacity() == 0 {
+            // Lone entries are common: their runs are no larger than they need to be.
+            self.pending.reserve_exact(1);
+        }
         self.pending.push(entry);
         self.next = self.next.next();
     }
@@ -223,7 +236,7 @@ impl Leading {
     }
 
     /// Takes the next run of bound entries for the own acceptor and the peers.
-    pub(crate) fn next_pending(&mut self, limits: Limits) -> Option<(Slot, Entries)> {
+    pub(crate) fn next_pending(&mut self, limits: Limits, spares: &mut Spares) -> Option<(Slot, Entries)> {
         let first = self.written_end();
         let mut count = 0usize;
         let mut bytes = 0usize;
@@ -236,11 +249,14 @@ impl Leading {
             count = count.saturating_add(1);
         }
         self.pending_bytes = self.pending_bytes.saturating_sub(bytes);
-        match count {
-            0 => None,
-            1 => self.pending.drain(..1).next().map(|entry| (first, Entries::one(entry))),
-            _ => Some((first, Entries::shared(self.pending.drain(..count).collect()))),
+        if count == 0 {
+            return None;
         }
+        if count == self.pending.len() {
+            return Some((first, spares.wrap(&mut self.pending)));
+        }
+        let rest = self.pending.split_off(count);
+        Some((first, core::mem::replace(&mut self.pending, rest).into()))
     }
 
     // --- votes ---
@@ -259,44 +275,35 @@ impl Leading {
             return 0;
         }
         let place = |slot: Slot| usize::try_from(slot.since(self.tally_base)).unwrap_or(usize::MAX);
-        let (from, to) = (place(slots.first), place(slots.end));
-        let unseen = to.saturating_sub(self.tally.len());
-        self.tally.extend(core::iter::repeat_n(VoterSet::EMPTY, unseen));
-        let mut chosen = 0u64;
-        // Slots of a run mostly have the same votes: each kind is judged once.
-        let mut kind: Option<(VoterSet, VoterSet, bool)> = None;
-        let mut reached = SlotRange { first: slots.first, end: slots.first };
-        for (votes, slot) in self.tally.get_mut(from..to).unwrap_or(&mut []).iter_mut().zip(slots.first.get()..) {
-            let (after, quorum) = match kind {
-                Some((before, after, quorum)) if before == *votes => (after, quorum),
-                Some(_) | None => {
-                    let before = *votes;
-                    let after = if mutant(Mutant::VoteCountedTwice) { before.twice(voter) } else { before.with(voter) };
-                    // Reached exactly once: before this vote there was no quorum.
-                    let quorum = membership.is_phase2_quorum(after) && !membership.is_phase2_quorum(before);
-                    kind = Some((before, after, quorum));
-                    (after, quorum)
-                }
-            };
-            *votes = after;
-            if !quorum {
-                continue;
-            }
-            if reached.end.get() != slot {
-                chosen = chosen.saturating_add(log.choose_accepted(reached, self.ballot).chosen);
-                reached.first = Slot::new(slot).unwrap_or(reached.end);
-            }
-            reached.end = Slot::new(slot).map_or(reached.end, Slot::next);
+        let (mut at, end) = (place(slots.first), place(slots.end));
+        while self.tally.len() < end {
+            self.tally.push(VoterSet::EMPTY);
         }
-        chosen.saturating_add(log.choose_accepted(reached, self.ballot).chosen)
+        let mut chosen = 0u64;
+        // Slots of a run mostly have the same votes: all that do are judged at once.
+        while let Some(&before) = self.tally.at(at)
+            && at < end
+        {
+            let after = if mutant(Mutant::VoteCountedTwice) { before.twice(voter) } else { before.with(voter) };
+            let first = at;
+            while let Some(votes) = self.tally.at_mut(at)
+                && *votes == before
+                && at < end
+            {
+                *votes = after;
+                at = at.saturating_add(1);
+            }
+            // Reached exactly once: before this vote there was no quorum.
+            if membership.is_phase2_quorum(after) && !membership.is_phase2_quorum(before) {
+                let reached = SlotRange::of(self.tally_base.plus(first as u64), at.saturating_sub(first));
+                chosen = chosen.saturating_add(log.choose_accepted(reached, self.ballot).chosen);
+            }
+        }
+        chosen
     }
 
-    fn voted(&self, voter: VoterSet, slot: Slot) -> bool {
-        let Some(index) = slot.get().checked_sub(self.tally_base.get()) else { return false };
-        usize::try_from(index).ok().and_then(|index| self.tally.get(index)).is_some_and(|votes| votes.has(voter))
-    }
-
-    /// Forgets the votes of slots that every stream has passed or that are chosen long since.
+    /// Forgets the votes of slots that are chosen, all up to there: more of them are of no use.
+    #[inline]
     pub(crate) fn forget_votes(&mut self, log: &Log) {
         let keep_from = log.first_unchosen();
         let passed = usize::try_from(keep_from.since(self.tally_base)).unwrap_or(usize::MAX);
@@ -319,23 +326,59 @@ impl Leading {
         self.peers.iter_mut().find(|peer| peer.node == node)
     }
 
-    /// A peer acknowledged a run: joins it to what it is known to hold.
-    pub(crate) fn on_acknowledged(&mut self, node: NodeId, slots: SlotRange, now: Instant, config: &Config) {
-        let Some(peer) = self.peers.iter().find(|peer| peer.node == node) else { return };
+    /// Where this peer is among those that it feeds.
+    pub(crate) fn place_of(&self, node: NodeId) -> Option<usize> {
+        self.peers.iter().position(|peer| peer.node == node)
+    }
+
+    /// Counts a peer's votes, if they are of this ballot (rule 5). How many slots were chosen.
+    pub(crate) fn on_peer_votes(
+        &mut self,
+        place: usize,
+        accepted: &Accepted,
+        membership: &Membership,
+        log: &mut Log,
+    ) -> u64 {
+        match self.peers.get(place).and_then(|peer| peer.voter) {
+            Some(voter) if accepted.ballot == self.ballot => self.on_votes(voter, accepted.slots, membership, log),
+            Some(_) | None => 0,
+        }
+    }
+
+    /// Joins the run that a peer accepted to what it is known to hold, and takes what it says of itself.
+    pub(crate) fn on_peer_progress(
+        &mut self,
+        place: usize,
+        accepted: &Accepted,
+        report: Report,
+        now: Instant,
+        config: &Config,
+    ) {
+        if accepted.ballot == self.ballot {
+            self.on_acknowledged(place, accepted.slots, now, config);
+        }
+        if let Some(peer) = self.peers.get_mut(place)
+            && report == Report::Current
+        {
+            peer.on_report(accepted.first_unchosen, accepted.room, now, config);
+        }
+    }
+
+    fn on_acknowledged(&mut self, place: usize, slots: SlotRange, now: Instant, config: &Config) {
+        let written_end = self.written_end();
+        let Some(peer) = self.peers.get_mut(place) else { return };
         if slots.first > peer.matched() || slots.end <= peer.matched() {
             return;
         }
-        let mut matched = slots.end.min(self.written_end());
+        let mut matched = slots.end.min(written_end);
         // Votes that came before the one that closes the gap.
         while let Some(voter) = peer.voter
-            && matched < self.written_end()
-            && self.voted(voter, matched)
+            && matched < written_end
+            && voted(&self.tally, self.tally_base, voter, matched)
         {
             matched = matched.next();
         }
-        if let Some(peer) = self.peer_mut(node) {
-            peer.on_match(matched, now, config);
-        }
+        peer.on_match(matched, now, config);
     }
 
     /// Sends a fresh run to everyone whose stream ends where it begins.
@@ -443,4 +486,9 @@ impl Leading {
         }
         true
     }
+}
+
+fn voted(tally: &Trail<VoterSet>, base: Slot, voter: VoterSet, slot: Slot) -> bool {
+    let Some(at) = slot.get().checked_sub(base.get()).and_then(|at| usize::try_from(at).ok()) else { return false };
+    tally.at(at).is_some_and(|votes| votes.has(voter))
 }

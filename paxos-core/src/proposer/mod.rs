@@ -5,7 +5,7 @@ mod leading;
 mod preparing;
 mod progress;
 
-pub(crate) use leading::{Leading, Limits};
+pub(crate) use leading::{Leading, Limits, Report};
 pub(crate) use preparing::{Bounds, Heard, Preparing};
 pub(crate) use progress::{Progress, same_state};
 

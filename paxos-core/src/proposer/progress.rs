@@ -199,7 +199,7 @@ pub(crate) fn same_state(first: Slot, state: State, end: Slot, log: &Log, bytes_
     let mut run = SlotRange { first, end: first };
     let mut bytes = 0usize;
     for span in log.spans(SlotRange { first, end }) {
-        if span.state != state || span.first != run.end {
+        if span.state() != state || span.first != run.end {
             return run;
         }
         for entry in span.entries.iter() {

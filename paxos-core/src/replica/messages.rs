@@ -7,28 +7,27 @@ use crate::action::{Action, RoleReason};
 use crate::ballot::Ballot;
 use crate::election::Heartbeating;
 use crate::limits::ROUND_LEAP_MAX;
-use crate::message::{Accept, Accepted, Body, Header, Heartbeat, Message, Promise, Refused, Success};
+use crate::message::{Accept, Accepted, Body, Header, Heartbeat, Promise, Refused, Success};
 use crate::node_id::{Boot, NodeId};
 use crate::outbox::Outbox;
-use crate::proposer::{Heard, Proposer};
+use crate::proposer::{Heard, Proposer, Report};
 use crate::slot::{Slot, SlotRange};
 
 impl Replica {
     #[inline(always)]
-    pub(super) fn on_message(&mut self, message: &Message, actions: &mut Vec<Action>) {
-        let header = message.header;
-        if !self.is_member(&header) {
+    pub(super) fn on_message(&mut self, header: &Header, body: &Body, actions: &mut Vec<Action>) {
+        if !self.is_member(header) {
             self.stats.messages_foreign = self.stats.messages_foreign.saturating_add(1);
             return;
         }
         let promised_round = self.acceptor.promised().map_or(0, |ballot| ballot.round);
         let horizon = self.round_seen.max(promised_round).saturating_add(ROUND_LEAP_MAX);
-        if highest_round(&message.body) > horizon {
+        if highest_round(body) > horizon {
             self.stats.messages_absurd = self.stats.messages_absurd.saturating_add(1);
             return;
         }
         let (from, boot) = (header.from, header.boot);
-        match &message.body {
+        match body {
             Body::Prepare(prepare) => {
                 let before = self.acceptor.promised();
                 self.acceptor.on_prepare(from, boot, prepare, outbox!(self, actions));
@@ -105,17 +104,18 @@ impl Replica {
 
     #[inline(never)]
     pub(super) fn on_accepted(&mut self, from: NodeId, boot: Boot, accepted: &Accepted) {
-        // A vote of an earlier boot is still a vote; its report is not.
-        if let Proposer::Leading(leading) = &mut self.proposer
-            && leading.ballot() == accepted.ballot
-        {
-            if let Some(voter) = self.genesis.membership().voter(from) {
-                let chosen = leading.on_votes(voter, accepted.slots, self.genesis.membership(), &mut self.log);
-                self.stats.slots_chosen = self.stats.slots_chosen.saturating_add(chosen);
-            }
-            leading.on_acknowledged(from, accepted.slots, self.now, &self.config);
+        // A vote of an earlier boot is still a vote; its report is not (rule 18).
+        let report = if self.election.is_current(from, boot) { Report::Current } else { Report::Stale };
+        if report == Report::Stale {
+            self.stats.messages_stale = self.stats.messages_stale.saturating_add(1);
         }
-        self.on_report(from, boot, accepted.first_unchosen, accepted.room);
+        if let Proposer::Leading(leading) = &mut self.proposer
+            && let Some(place) = leading.place_of(from)
+        {
+            let chosen = leading.on_peer_votes(place, accepted, self.genesis.membership(), &mut self.log);
+            self.stats.slots_chosen = self.stats.slots_chosen.saturating_add(chosen);
+            leading.on_peer_progress(place, accepted, report, self.now, &self.config);
+        }
     }
 
     #[inline(never)]

@@ -10,7 +10,6 @@ macro_rules! outbox {
             actions: $actions,
             gate: &mut $replica.gate,
             fetch_ids: &mut $replica.fetch_ids,
-            header: $replica.header,
             now: $replica.now,
         }
     };
@@ -40,7 +39,7 @@ use crate::gate::Gate;
 use crate::learner::Learner;
 use crate::log::{Log, State};
 use crate::membership::Genesis;
-use crate::message::{Header, Message};
+use crate::message::{Body, Header, Message};
 use crate::node_id::NodeId;
 use crate::outbox::FetchIds;
 use crate::persist::{Owner, Recovered};
@@ -170,7 +169,7 @@ impl Replica {
         match event {
             Event::Propose { tag, command } => return self.propose(tag, command, actions),
             Event::Read { tag } => return self.read(tag, actions),
-            Event::Message(message) => self.on_message(&message, actions),
+            Event::Message(Message { header, body }) => self.on_message(&header, &body, actions),
             Event::Persisted(receipt) => self.on_persisted(&receipt),
             Event::PersistFailed => self.fence(FenceReason::PersistFailed, actions),
             Event::Fetched { id, first, entries } => self.on_fetched(id, first, entries, actions),
@@ -181,10 +180,10 @@ impl Replica {
     }
 
     /// The same as `handle` with `Event::Message`, for callers who keep the message: its entries are shared.
-    pub fn receive(&mut self, now: Instant, message: &Message, actions: &mut Vec<Action>) {
+    pub fn receive(&mut self, now: Instant, header: &Header, body: &Body, actions: &mut Vec<Action>) {
         self.now = self.now.max(now);
         if self.fenced.is_none() {
-            self.on_message(message, actions);
+            self.on_message(header, body, actions);
             self.settle(actions);
         }
     }
@@ -302,7 +301,7 @@ impl Replica {
         &self.genesis
     }
 
-    /// Who it is: the header of every message that it sends.
+    /// Who it is: the header of every message that it sends, the same as long as it lives.
     pub fn header(&self) -> Header {
         self.header
     }

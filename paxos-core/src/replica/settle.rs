@@ -1,5 +1,6 @@
 //! Carrying on whatever an event set free until nothing moves: testimony, choices, applies, runs to peers.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::Replica;
@@ -7,26 +8,22 @@ use crate::acceptor::promise_chunks;
 use crate::action::{Action, RoleReason};
 use crate::ballot::Ballot;
 use crate::gate::Testimony;
-use crate::learner::Page;
 use crate::limits::RUN_ENTRIES_MAX;
+use crate::log::Retain;
 use crate::message::{Accepted, Body, SuccessReply};
 use crate::node_id::{Boot, NodeId};
 use crate::outbox::Outbox;
 use crate::proposer::{Limits, Proposer};
 use crate::slot::Slot;
 
-/// Runs of chosen entries that one request to the log may bring for applying them again: under load every request
-/// waits for a sync, and with small entries the bytes of a run hold far more of them than its count.
-const REPLAY_RUNS: u64 = 4;
-
 impl Replica {
-    #[inline(never)]
     /// Sends what is bound: one record and one message for a run, shared by the disk and every peer.
+    #[inline(never)]
     pub(super) fn flush(&mut self, actions: &mut Vec<Action>) {
         let Proposer::Leading(leading) = &mut self.proposer else { return };
         let limits =
             Limits { entries: self.config.run_entries_max.min(RUN_ENTRIES_MAX), bytes: self.config.run_bytes_max };
-        while let Some((first, entries)) = leading.next_pending(limits) {
+        while let Some((first, entries)) = leading.next_pending(limits, self.log.spares()) {
             let out = outbox!(self, actions);
             // The ballot was durable before Prepare left, so the run need not wait for this disk (rule 6).
             leading.broadcast(first, entries.clone(), &self.log, out);
@@ -42,27 +39,21 @@ impl Replica {
         if self.fenced.is_some() {
             return;
         }
-        if self.reads.len() > 0 {
-            self.confirm_reads(actions);
+        if let Proposer::Leading(leading) = &self.proposer {
+            let lags = leading.somebody_lags(&self.log);
+            if self.reads.len() > 0 {
+                self.confirm_reads(actions);
+            }
+            if lags {
+                self.replicate(actions);
+            }
         }
-        if let Proposer::Leading(leading) = &self.proposer
-            && leading.somebody_lags(&self.log)
-        {
-            self.replicate(actions);
-        }
-        // Marks are lazy, but an eighth of the window behind is far enough.
-        let lazy = u64::from(self.config.window_slots >> 3);
-        if self.learner.unmarked(&self.log) > lazy || self.log.is_heavy() {
-            self.learner.persist_mark(&self.log, outbox!(self, actions));
-        }
-        // A promise shows what memory holds, and leaves out what is durably known chosen: nothing may lie between.
-        self.log.trim(self.learner.durable_first_unchosen());
     }
 
     /// One round of it; true if there is more to do.
     fn go_on(&mut self, actions: &mut Vec<Action>) -> bool {
-        while let Some(testimony) = self.gate.release() {
-            self.testify(testimony, actions);
+        if self.gate.has_ready() {
+            self.release(actions);
         }
         match &self.proposer {
             Proposer::Following => {}
@@ -71,9 +62,6 @@ impl Replica {
                 self.step_down(RoleReason::Outvoted, actions);
             }
             Proposer::Leading(_) => {}
-        }
-        if self.log.advance() && self.fenced.is_none() {
-            self.lead_past_chosen();
         }
         if self.learner.next_to_apply() < self.log.first_unchosen() && self.fenced.is_none() {
             self.apply(actions);
@@ -85,6 +73,14 @@ impl Replica {
         led || self.gate.has_ready()
     }
 
+    /// Says everything that is durable now.
+    #[inline(never)]
+    fn release(&mut self, actions: &mut Vec<Action>) {
+        while let Some(testimony) = self.gate.release() {
+            self.testify(testimony, actions);
+        }
+    }
+
     /// As candidate: gives way to a higher promise, or leads if a quorum promised.
     #[inline(never)]
     fn prepare_on(&mut self, actions: &mut Vec<Action>) {
@@ -94,23 +90,33 @@ impl Replica {
         self.lead_if_promised(actions);
     }
 
-    /// As leader: votes for what is chosen are of no more use.
-    fn lead_past_chosen(&mut self) {
+    /// More is known chosen: applies it, and keeps house.
+    #[inline(never)]
+    pub(super) fn apply(&mut self, actions: &mut Vec<Action>) {
+        let out = outbox!(self, actions);
+        self.learner.apply(&self.log, &self.config, &mut self.proposals, &mut self.stats, out);
         if let Proposer::Leading(leading) = &mut self.proposer {
             leading.forget_votes(&self.log);
         }
+        // Marks are lazy, but what is not marked cannot be forgotten: a part of what a follower keeps is far enough.
+        let lazy = u64::from(self.config.window_slots >> 5);
+        if self.learner.unmarked(&self.log) > lazy || self.log.is_heavy() {
+            self.learner.persist_mark(&self.log, outbox!(self, actions));
+        }
+        self.trim();
     }
 
-    #[inline(never)]
-    pub(super) fn apply(&mut self, actions: &mut Vec<Action>) {
-        let entries = (self.config.run_entries_max as u64).saturating_mul(REPLAY_RUNS);
-        let page = Page { entries, bytes: self.config.run_bytes_max };
-        let out = outbox!(self, actions);
-        self.learner.apply(&self.log, page, &mut self.proposals, &mut self.stats, out);
+    /// A promise shows what memory holds, and leaves out what is durably known chosen: nothing may lie between.
+    fn trim(&mut self) {
+        let retain = match self.proposer {
+            Proposer::Leading(_) => Retain::Leader,
+            Proposer::Following | Proposer::Preparing(_) => Retain::Follower,
+        };
+        self.log.trim(self.learner.durable_first_unchosen(), retain);
     }
 
-    #[inline(never)]
     /// As leader: binds what was inherited and opens for commands once it is applied.
+    #[inline(never)]
     pub(super) fn lead_on(&mut self, actions: &mut Vec<Action>) -> bool {
         let Proposer::Leading(leading) = &mut self.proposer else { return false };
         if leading.become_ready(self.learner.next_to_apply()) {
@@ -127,9 +133,6 @@ impl Replica {
     #[inline(never)]
     pub(super) fn confirm_reads(&mut self, actions: &mut Vec<Action>) {
         let Proposer::Leading(leading) = &self.proposer else { return };
-        if self.reads.len() == 0 {
-            return;
-        }
         let (membership, newest) = (self.genesis.membership(), self.reads.round());
         let echoed = self.election.echoed_round(leading.ballot(), self.header.boot, newest, membership);
         let slot = self.learner.next_to_apply();
@@ -171,7 +174,10 @@ impl Replica {
                     self.stats.slots_chosen = self.stats.slots_chosen.saturating_add(chosen);
                 }
             }
-            Testimony::FirstUnchosen(below) => self.learner.on_durable(below),
+            Testimony::FirstUnchosen(below) => {
+                self.learner.on_durable(below);
+                self.trim();
+            }
         }
     }
 
@@ -199,7 +205,7 @@ impl Replica {
         );
         let out = outbox!(self, actions);
         for chunk in chunks {
-            out.send(to, Body::Promise(chunk));
+            out.send(to, Body::Promise(Box::new(chunk)));
         }
     }
 }

@@ -78,7 +78,7 @@ fn rule_2_a_promise_leaves_out_only_what_its_first_unchosen_covers() {
     let said = lone.said();
     let promises: Vec<&Promise> = said
         .iter()
-        .filter_map(|(_, body)| if let Body::Promise(promise) = body { Some(promise) } else { None })
+        .filter_map(|(_, body)| if let Body::Promise(promise) = body { Some(&**promise) } else { None })
         .collect();
     let [promise] = promises[..] else { panic!("one promise: {said:?}") };
     for at in (1..=6).map(slot) {
@@ -87,7 +87,7 @@ fn rule_2_a_promise_leaves_out_only_what_its_first_unchosen_covers() {
     }
     // Once the mark is durable, memory is given back.
     lone.hear(2, Body::Heartbeat(Box::new(heartbeat(Some(ballot(1, 2)), 7, 2))));
-    assert_eq!(lone.replica.window().first, slot(6));
+    assert_eq!(lone.replica.window().first, slot(7));
 }
 
 /// A promise said that 1 to 3 are chosen, and its sender died for good. The others hold them as accepted: a new
@@ -233,7 +233,43 @@ fn rule_9_what_is_told_of_chosen_slots_fits_a_frame() {
     assert!(matches!(&said[..], [(NodeId(3), Body::Success(_))]), "{said:?}");
     for (_, body) in said {
         let mut frame = Vec::new();
-        wire::encode(&Message { header: lone.replica.header(), body }, &mut frame);
+        wire::encode(&lone.replica.header(), &body, &mut frame);
         assert!(frame.len() <= limits::FRAME_BYTES_MAX, "{} bytes", frame.len());
     }
+}
+
+/// A leader that starts anew offers a chosen slot once more, and again for want of an answer: one vote, one record,
+/// however often it asks; and no record at all for a part that was voted for under its ballot already.
+#[test]
+fn rule_9_a_vote_for_a_chosen_slot_is_written_once() {
+    let mut lone = Lone::new(1, 3);
+    let run = [entry("a", 1), entry("b", 2), entry("c", 3)];
+    lone.hear(2, success(1, &run));
+    lone.sync();
+    let written = |lone: &Lone| {
+        let votes = lone.records.iter().filter_map(|record| match record {
+            Record::Accepted { ballot, first, entries } => Some((*ballot, first.get(), entries.len())),
+            _ => None,
+        });
+        votes.collect::<Vec<_>>()
+    };
+    let again = ballot(4, 3);
+    let mut expected = vec![(again, 2, 1)];
+    for _ in 0..3 {
+        lone.said();
+        lone.hear(3, accept(again, 2, &run[1..2], 1));
+        lone.sync();
+        assert_eq!(accepted_runs(&lone.said()), vec![(again, 2, 3)]);
+        assert_eq!(written(&lone), expected);
+    }
+    lone.hear(3, accept(again, 1, &run, 1));
+    lone.sync();
+    assert_eq!(accepted_runs(&lone.said()), vec![(again, 1, 3), (again, 3, 4)], "a vote for all three");
+    expected.extend([(again, 1, 1), (again, 3, 1)]);
+    assert_eq!(written(&lone), expected);
+    let higher = ballot(5, 2);
+    lone.hear(2, accept(higher, 1, &run, 1));
+    lone.sync();
+    expected.push((higher, 1, 3));
+    assert_eq!(written(&lone), expected, "another ballot is another vote");
 }
