@@ -76,6 +76,8 @@ enum Command {
     Sim(crate::sim::Args),
     /// Judge a recorded history: is there one order that explains all answers?
     Check(crate::check::Args),
+    /// Restart a cluster from every combination of good and bad records on its disks, and count what comes back
+    CorruptDisks,
 }
 
 #[derive(Debug, Args)]
@@ -163,6 +165,7 @@ pub fn main_paxos(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bench(bench) => run_bench(&bench),
         Command::Sim(sim) => return crate::sim::main(&sim),
         Command::Check(check) => return crate::check::main(&check),
+        Command::CorruptDisks => return crate::corrupt_disks::main(),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod command;
+pub mod corrupt_disks;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 #[cfg(all(paxos_model, feature = "explore"))]

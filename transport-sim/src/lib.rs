@@ -2,6 +2,7 @@
 //! seed. Nothing here knows what is right or wrong: judges implement [`Observer`].
 
 mod bare;
+mod calm;
 mod client;
 mod clock;
 mod digest;
@@ -19,6 +20,7 @@ mod trace;
 mod world;
 
 pub use bare::Bare;
+pub use calm::Calm;
 pub use client::{Client, Manner, Operation, OperationId, Wish};
 pub use clock::Clock;
 pub use digest::Digest;
