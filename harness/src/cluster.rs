@@ -220,7 +220,15 @@ impl NodeProcess {
         self.dir.join(format!("node-{}.toml", self.id))
     }
 
-    /// Its data.
+    /// Changes its configuration, which its process reads when it starts the next time.
+    ///
+    /// # Errors
+    /// `ClusterError` if it cannot be read or written.
+    pub fn reconfigure(&self, change: impl FnOnce(Layer) -> Layer) -> Result<(), ClusterError> {
+        reconfigure(&self.config(), change)
+    }
+
+    /// Its data, where `Cluster::prepare` puts it.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join(format!("node-{}", self.id))
     }
@@ -338,13 +346,14 @@ fn merge(paths: &[PathBuf], settings: &Layer) -> Result<(), ClusterError> {
     if *settings == Layer::default() {
         return Ok(());
     }
-    for path in paths {
-        let failed = |source| ClusterError::Io { what: path.display().to_string(), source };
-        let text = fs::read_to_string(path).map_err(failed)?;
-        // Parsed, not read: the relative `data_dir` must stay relative.
-        let layer = Layer::parse(&text).map_err(|error| Stop::Config(format!("{}: {error}", path.display())))?;
-        let text = toml::to_string(&settings.clone().over(layer)).map_err(|error| Stop::Config(error.to_string()))?;
-        fs::write(path, text).map_err(failed)?;
-    }
-    Ok(())
+    paths.iter().try_for_each(|path| reconfigure(path, |layer| settings.clone().over(layer)))
+}
+
+fn reconfigure(path: &Path, change: impl FnOnce(Layer) -> Layer) -> Result<(), ClusterError> {
+    let failed = |source| ClusterError::Io { what: path.display().to_string(), source };
+    let text = fs::read_to_string(path).map_err(failed)?;
+    // Parsed, not read: the relative `data_dir` must stay relative.
+    let layer = Layer::parse(&text).map_err(|error| Stop::Config(format!("{}: {error}", path.display())))?;
+    let text = toml::to_string(&change(layer)).map_err(|error| Stop::Config(error.to_string()))?;
+    fs::write(path, text).map_err(failed)
 }

@@ -15,6 +15,7 @@ pub mod invariants;
 pub mod linearizability;
 pub mod load;
 pub mod monitor;
+pub mod proxy;
 pub mod rivals;
 pub mod sim;
 pub mod status;
