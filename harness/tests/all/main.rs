@@ -7,6 +7,7 @@ mod corpus;
 mod crashes;
 mod damage;
 mod lost_replies;
+mod partitions;
 mod stock_clients;
 mod tidy;
 mod trial;
