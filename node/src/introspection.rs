@@ -129,7 +129,7 @@ const REPLIES: &str = "\n## What replies mean
 | reply | what it means | what to do |
 | --- | --- | --- |
 | `-MOVED slot host:port` | this node does not lead; nothing was proposed | send it there; cluster clients do |
-| `-CLUSTERDOWN …` | no leader was found while the request waited; nothing was proposed | send it again |
+| `-CLUSTERDOWN …` | no leader was found while the request waited, or this node stops or its disk failed; nothing was proposed | send it again, to another node too |
 | `-INDOUBT …` | it was proposed and may be applied, now or later | read; or send it again, if it was sent with ONCE |
 | `-BUSY …` | a limit, which it names, is reached; nothing was proposed | send less at once |
 | `-STALE …` | the sequence is below the window of its session: it ran or never will | go on with later sequences |

@@ -40,6 +40,8 @@ use crate::status::{Counters, Status};
 const IN_DOUBT: &str =
     "INDOUBT the command may or may not have been applied, now or later; with ONCE it can be sent again";
 const CLUSTER_DOWN: &str = "CLUSTERDOWN no leader is known; the command was not proposed";
+/// Not ERR: other nodes go on, and clients ask those again who did not run a command.
+const FENCED: &str = "CLUSTERDOWN this node takes no part any more; the command was not proposed";
 const BUSY_PARKED: &str =
     "BUSY too many requests wait for a leader or for room (parked_requests_max, parked_bytes_max)";
 const BUSY_READS: &str = "BUSY too many reads wait for a quorum (reads_max)";
@@ -576,9 +578,10 @@ impl Node {
             | ProposeError::WindowFull
             | ProposeError::CatchingUp
             | ProposeError::Reconfiguring => self.park_again(request),
-            ProposeError::TooLarge { .. } | ProposeError::LogFull | ProposeError::Fenced => {
+            ProposeError::TooLarge { .. } | ProposeError::LogFull => {
                 self.answer_error(request, format_args!("ERR {error}"));
             }
+            ProposeError::Fenced => self.answer_error(request, FENCED),
         }
     }
 
@@ -600,7 +603,7 @@ impl Node {
                 self.counters.busy += 1;
                 self.answer_error(request, BUSY_READS);
             }
-            ReadError::Fenced => self.answer_error(request, format_args!("ERR {error}")),
+            ReadError::Fenced => self.answer_error(request, FENCED),
         }
     }
 
@@ -959,7 +962,7 @@ impl Node {
 impl std::fmt::Display for End {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            End::Fenced(reason) => write!(f, "ERR this node is fenced: {reason}"),
+            End::Fenced(reason) => write!(f, "{FENCED} ({reason})"),
             End::Stopped => f.write_str("CLUSTERDOWN this node is stopping; the command was not proposed"),
         }
     }

@@ -235,8 +235,6 @@ impl Client {
 
     fn replied(&mut self, now: Instant, asked: Asked, reply: Reply, wishes: &mut Vec<Wish>) {
         let error = match &reply {
-            // Refused, not in doubt: it was never proposed.
-            Reply::Error(line) if line.contains("fenced") => "CLUSTERDOWN",
             Reply::Error(line) => line.split(' ').next().unwrap_or(""),
             Reply::Status(_) | Reply::Number(_) | Reply::Bulk(_) | Reply::Nil | Reply::Array(_) => "",
         };
