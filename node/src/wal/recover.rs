@@ -4,6 +4,8 @@
 //! The writer syncs a group before it writes the next one. So of all groups only the last can be torn, and a
 //! damaged group with anything whole behind it was durable once: that is corruption, and the log refuses to open.
 
+use std::io;
+
 use paxos_core::{Record, Recovered, Recovery};
 
 use super::error::{Corruption, KnownBy, WalError};
@@ -123,7 +125,7 @@ impl Walk {
     fn new<F: Files>(files: &mut F) -> Result<Walk, WalError> {
         let owner = match files.len(&segment_name(1)) {
             Ok(_) => Segment::open(files, 1)?.head(files)?.owner,
-            Err(_) => {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(WalError::Corrupt {
                     path: files.path(&segment_name(1)),
                     segment: 1,
@@ -131,6 +133,8 @@ impl Walk {
                     reason: Corruption::Missing,
                 });
             }
+            // A file that cannot be looked at now may be whole.
+            Err(error) => return Err(failed(files, "length of", &segment_name(1), error)),
         };
         Ok(Walk {
             owner,
