@@ -16,7 +16,7 @@ const GAP_MAX_MS: f64 = 5_000.0;
 
 /// Runs checked load and witnesses while `fault` happens, then judges what is there and what they saw. `fault` is
 /// told how to wait for progress.
-fn under_load(trial: &mut Trial, fault: impl FnOnce(&mut Trial, &dyn Fn(&Trial))) -> LoadReport {
+pub fn under_load(trial: &mut Trial, fault: impl FnOnce(&mut Trial, &dyn Fn(&Trial))) -> LoadReport {
     let addresses = trial.cluster.addresses();
     trial.witnessed(addresses, |trial| under_checked_load(trial, fault))
 }

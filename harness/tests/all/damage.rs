@@ -13,7 +13,7 @@ use harness::load::{self, Limit, Verdict};
 use crate::trial::{PAXOS, SOON, Trial, eventually, skip};
 
 /// The files of a node's log, oldest first.
-fn segments(trial: &mut Trial, id: u32) -> Vec<PathBuf> {
+pub fn segments(trial: &mut Trial, id: u32) -> Vec<PathBuf> {
     let dir = trial.cluster.node(id).data_dir();
     let entries = fs::read_dir(&dir).expect("a data directory");
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
@@ -24,7 +24,7 @@ fn segments(trial: &mut Trial, id: u32) -> Vec<PathBuf> {
 }
 
 /// Writes some, then stops a node that does not lead; its id.
-fn stopped_follower(trial: &mut Trial) -> u32 {
+pub fn stopped_follower(trial: &mut Trial) -> u32 {
     let follower = trial.leader() % 3 + 1;
     let mut client = trial.client();
     for number in 0..200 {
@@ -36,7 +36,7 @@ fn stopped_follower(trial: &mut Trial) -> u32 {
 }
 
 /// The node refuses to start with this code and these words; the others serve.
-fn refuses_to_start(trial: &mut Trial, id: u32, code: i32, words: &[&str]) {
+pub fn refuses_to_start(trial: &mut Trial, id: u32, code: i32, words: &[&str]) {
     trial.cluster.start(id).expect("a process");
     assert_eq!(trial.exit_code(id), Some(code));
     let last = trial.cluster.node(id).last_words();
@@ -151,7 +151,7 @@ fn takes_no_part(trial: &mut Trial, id: u32, word: &str) {
     assert_eq!(trial.status(id).map(|status| status.applied), Some(0));
 }
 
-fn copy_dir(from: &Path, to: &Path) {
+pub fn copy_dir(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a directory");
     for entry in fs::read_dir(from).expect("a directory") {
         let entry = entry.expect("an entry");
@@ -196,16 +196,21 @@ fn a_flipped_bit_is_refused_wherever_it_is() {
 }
 
 /// A small file system that goes when the test ends.
-struct Mount(PathBuf);
+pub struct Mount(PathBuf);
 
 impl Mount {
-    fn small(at: &Path, bytes: u64) -> Option<Mount> {
+    pub fn small(at: &Path, bytes: u64) -> Option<Mount> {
         fs::create_dir_all(at).expect("a directory");
         mount(&format!("size={bytes}"), at).then(|| Mount(at.to_owned()))
     }
 
-    fn grow(&self, bytes: u64) {
-        assert!(mount(&format!("remount,size={bytes}"), &self.0));
+    pub fn grow(&self, bytes: u64) {
+        self.remount(&format!("size={bytes}"));
+    }
+
+    /// Changes its options.
+    pub fn remount(&self, options: &str) {
+        assert!(mount(&format!("remount,{options}"), &self.0));
     }
 }
 

@@ -6,6 +6,7 @@
 mod corpus;
 mod crashes;
 mod damage;
+mod failing_disks;
 mod lost_replies;
 mod partitions;
 mod stock_clients;
