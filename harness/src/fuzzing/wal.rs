@@ -23,27 +23,32 @@ const EDITS_MAX: usize = 16;
 /// The head of a group (docs/storage.md §3).
 const GROUP_HEAD_BYTES: u64 = 40;
 
-/// A log and the groups in it.
-struct Base {
-    files: MemoryFiles,
-    groups: Vec<Group>,
+/// A good log and the groups in it.
+pub struct GoodLog {
+    /// The log.
+    pub files: MemoryFiles,
+    /// Its groups, in order.
+    pub groups: Vec<Group>,
 }
 
 /// A group: what one sync made durable.
-struct Group {
+pub struct Group {
     /// Its file.
-    name: String,
+    pub name: String,
     /// Where its head begins.
-    at: u64,
+    pub at: u64,
     /// Where its last record ends.
-    end: u64,
+    pub end: u64,
     /// What is found in a log that ends with this group.
-    found: Option<Recovered>,
+    pub found: Option<Recovered>,
 }
 
-impl Base {
+impl GoodLog {
     /// The groups of a log, by what the log shows of itself and what the core makes of their records.
-    fn new(files: MemoryFiles) -> Base {
+    ///
+    /// # Panics
+    /// If it is no good log.
+    pub fn new(files: MemoryFiles) -> GoodLog {
         let shown = Inspect::new(files.clone()).unwrap_or_else(|error| panic!("a log in memory: {error}"));
         let (mut groups, mut records): (Vec<Group>, Vec<Record>) = (Vec::new(), Vec::new());
         for shown in shown {
@@ -63,11 +68,11 @@ impl Base {
                 Item::Segment { .. } | Item::End | Item::Torn { .. } | Item::Unused { .. } => {}
             }
         }
-        Base { files, groups }
+        GoodLog { files, groups }
     }
 
     /// Whether a log with this damage may open and find this much: everything, or what a torn write would leave.
-    fn passes(&self, damaged: &MemoryFiles, found: &Recovered) -> bool {
+    pub fn passes(&self, damaged: &MemoryFiles, found: &Recovered) -> bool {
         let differs = |group: &Group, end: u64| {
             let bytes = |files: &MemoryFiles| {
                 let mut bytes = vec![0; (end - group.at) as usize];
@@ -157,7 +162,7 @@ impl Edit {
 /// # Panics
 /// If damage passes for a log with less in it, or what opened does not open again.
 pub fn run(input: &[u8]) {
-    static BASES: OnceLock<[Base; 2]> = OnceLock::new();
+    static BASES: OnceLock<[GoodLog; 2]> = OnceLock::new();
     let bases = BASES.get_or_init(|| [base(false), base(true)]);
     let Some((first, rest)) = input.split_first() else { return };
     let base = &bases[usize::from(first & 1)];
@@ -189,10 +194,10 @@ fn validated(records: &[Record]) -> Option<Recovered> {
     recovery.finish().ok()
 }
 
-fn base(sealed: bool) -> Base {
+fn base(sealed: bool) -> GoodLog {
     let mut files = MemoryFiles::new();
     write(&mut files, sealed).unwrap_or_else(|error| panic!("a log in memory: {error}"));
-    let base = Base::new(files);
+    let base = GoodLog::new(files);
     let found = Wal::open(base.files.clone(), SETTINGS).map(|(_, found)| found);
     assert_eq!(found.ok().as_ref(), base.groups.last().and_then(|last| last.found.as_ref()), "a good log opens");
     base

@@ -6,10 +6,13 @@
 mod corpus;
 mod crashes;
 mod damage;
+mod doubles;
 mod failing_disks;
+mod full_disks;
 mod lost_replies;
 mod partitions;
 mod stock_clients;
+mod tails;
 mod tidy;
 mod trial;
 mod up;
