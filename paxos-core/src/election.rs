@@ -249,10 +249,12 @@ impl Election {
             && peer.heard.as_ref().is_some_and(|heard| heard.heartbeat.can_vote)
     }
 
-    /// Voters, self included, whose fresh heartbeats say that they follow nobody.
+    /// Voters, self included, whose fresh heartbeats say that they follow nobody. Fresh is what answers a heartbeat of
+    /// ours: one that was held up on its way is heard now and says whom its sender followed long ago.
     fn leaderless(&self, now: Instant) -> VoterSet {
         let me = self.my_voter.unwrap_or_default();
-        self.peers.iter().filter(|peer| self.is_fresh(peer, now)).fold(me, |set, peer| {
+        let fresh = self.peers.iter().filter(|peer| self.is_fresh(peer, now) && self.is_in_contact(peer, now));
+        fresh.fold(me, |set, peer| {
             let follows = peer
                 .heard
                 .as_ref()
@@ -532,6 +534,36 @@ mod tests {
         for (first_unchosen, next_to_apply, more) in cases {
             let after = campaigns_after(first_unchosen, next_to_apply, 9_000);
             assert_eq!(after, current + more, "first_unchosen {first_unchosen}, next_to_apply {next_to_apply}");
+        }
+    }
+
+    /// A cut link that is mended delivers what it held: of one peer what it said when it had just lost the leader, of
+    /// another what it says now, that it follows one. Together they are no reason to depose that one.
+    #[test]
+    fn a_heartbeat_that_was_held_up_is_no_fresh_word_of_following_nobody() {
+        let (mut election, membership) = leaderless(Slot::FIRST, Slot::FIRST);
+        let boot = |counter| Boot { counter, nonce: 1 };
+        let healthy = Ballot { round: 2, node: NodeId(3), generation: 0 };
+        let timeout_us = Config::default().election_timeout_us;
+        for number in 1..100 {
+            let now_us = 10 * timeout_us + number * Config::default().heartbeat_us;
+            let now = Instant::from_us(now_us);
+            let heartbeat = |following, sent_us, echoed_us| Heartbeat {
+                leading: None,
+                following,
+                contact: true,
+                can_vote: true,
+                prefix: Slot::FIRST,
+                first_unchosen: Slot::FIRST,
+                room: 1,
+                round: 0,
+                sent_us,
+                echo: Some(Echo { boot: boot(1), sent_us: echoed_us, leading: None, round: 0 }),
+            };
+            election.on_heartbeat(NodeId(2), boot(7), heartbeat(Some(healthy), now_us, now_us), boot(1), now);
+            election.on_heartbeat(NodeId(3), boot(8), heartbeat(None, number, number), boot(1), now);
+            election.follow_best(now);
+            assert!(!election.wants_campaign(now, true, &membership), "heartbeat {number}");
         }
     }
 }
