@@ -1,6 +1,7 @@
 //! A cluster of real node processes on this machine: prepared, started, stopped, killed and paused by `up` and
 //! by the tests. Every process is this program again, as `paxos node --config DIR/node-<id>.toml`.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -42,6 +43,8 @@ pub struct NodeProcess {
     dir: PathBuf,
     client: String,
     peer: String,
+    /// What its command line begins with.
+    wrapper: Vec<String>,
     child: Option<Child>,
 }
 
@@ -107,6 +110,7 @@ impl Cluster {
                 dir: dir.to_owned(),
                 client: settings.client_listen.to_string(),
                 peer: settings.peer_listen.to_string(),
+                wrapper: Vec::new(),
                 child: None,
             });
         }
@@ -258,7 +262,10 @@ impl NodeProcess {
         let path = self.log();
         let log = File::options().create(true).append(true).open(&path).map_err(|error| failed(&path, error))?;
         let errors = log.try_clone().map_err(|error| failed(&path, error))?;
-        let child = Command::new(program)
+        let words = self.wrapper.iter().map(OsStr::new).chain([program.as_os_str()]);
+        let mut words = words.collect::<Vec<_>>().into_iter();
+        let child = Command::new(words.next().unwrap_or(program.as_os_str()))
+            .args(words)
             .arg("node")
             .arg("--config")
             .arg(self.config())
@@ -273,6 +280,11 @@ impl NodeProcess {
         let written = fs::write(&path, format!("{}\n", child.id()));
         self.child = Some(child);
         written.map_err(|error| failed(&path, error))
+    }
+
+    /// Starts its process through another program from now on, which must become the process itself, as `env` does.
+    pub fn through(&mut self, wrapper: &[&str]) {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
     }
 
     /// Sends a signal to its process, if it runs.

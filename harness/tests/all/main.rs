@@ -10,6 +10,7 @@ mod doubles;
 mod failing_disks;
 mod full_disks;
 mod lost_replies;
+mod namespaces;
 mod partitions;
 mod stock_clients;
 mod tails;

@@ -21,7 +21,7 @@ const ELECTION_TIMEOUT: Duration = Duration::from_millis(300);
 const SERVES_WITHIN: Duration = ELECTION_TIMEOUT.saturating_mul(20);
 
 /// How long a partition is kept to see that leadership is at rest: several election time-outs.
-const KEPT: Duration = ELECTION_TIMEOUT.saturating_mul(7);
+pub const KEPT: Duration = ELECTION_TIMEOUT.saturating_mul(7);
 
 /// Changes of the leader once all is well again.
 const HEALED_CHANGES_MAX: usize = 2;
@@ -37,7 +37,7 @@ fn web(name: &str, servers: u32) -> (Trial, PeerLinks, Vec<u32>) {
 }
 
 /// Waits until every node follows the same leader.
-fn one_leader(trial: &Trial) -> u32 {
+pub fn one_leader(trial: &Trial) -> u32 {
     eventually("one leader for all", || {
         let leaders = trial.cluster.nodes().iter().map(|node| Some(trial.status(node.id())?.leader));
         let leaders = leaders.collect::<Option<BTreeSet<i64>>>()?;
@@ -47,14 +47,14 @@ fn one_leader(trial: &Trial) -> u32 {
 }
 
 /// Every ballot that anybody ever led with.
-fn ballots_led(trial: &Trial) -> BTreeSet<String> {
+pub fn ballots_led(trial: &Trial) -> BTreeSet<String> {
     let logs: Vec<String> = trial.cluster.nodes().iter().map(|node| trial.log_of(node.id())).collect();
     let lines = logs.iter().flat_map(|log| log.lines()).filter(|line| line.contains("role=\"leading"));
     lines.filter_map(|line| Some(line.split_once("ballot=\"")?.1.split_once('"')?.0.to_string())).collect()
 }
 
 /// Writes for so long, and at least once; how long the first write took, and the longest.
-fn serves_for(trial: &Trial, kept: Duration) -> (Duration, Duration) {
+pub fn serves_for(trial: &Trial, kept: Duration) -> (Duration, Duration) {
     let patience = Patience { overall: SERVES_WITHIN, ..Patience::default() };
     let mut client = Client::with_patience(trial.cluster.addresses(), patience);
     let (begun, mut first, mut longest) = (Instant::now(), None, Duration::ZERO);
