@@ -83,6 +83,43 @@ fn garbage_on_client_and_peer_ports_is_refused() {
 }
 
 #[test]
+fn clients_and_strangers_that_dribble_keep_nobody_out() {
+    let mut trial = Trial::start("dribble", 3);
+    let leader = trial.leader();
+    let before = trial.status(leader).expect("it answers");
+    let connect = |address: &str, begin: &[u8]| {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(SOON)).expect("a socket");
+        stream.write_all(begin).expect("it takes them");
+        stream
+    };
+    // A hundred clients in the midst of a request, and more strangers on the peer port than may wait there.
+    let (begin, rest) = (b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$20\r\nxxxxx", b"yyyyyzzzzzzzzzz\r\n");
+    let mut slow: Vec<TcpStream> = (0..100).map(|_| connect(trial.cluster.node(leader).client(), begin)).collect();
+    let half_a_hello = [40, 0, 0, 0, 1, 2, 3];
+    let addresses: Vec<String> = trial.cluster.nodes().iter().map(|node| node.peer().to_string()).collect();
+    let strangers: Vec<TcpStream> =
+        addresses.iter().flat_map(|address| (0..60).map(|_| connect(address, &half_a_hello))).collect();
+    let mut load = trial.checked_load(SOON);
+    load.limit = Limit::Requests(2_000);
+    let (report, _) = load::run(&load, &|| false).expect("load");
+    assert_eq!((report.errors, report.disconnects, report.answered), (0, 0, 2_000), "{report}");
+    // Byte by byte, and each in its turn.
+    for byte in rest {
+        slow.iter_mut().for_each(|client| client.write_all(&[*byte]).expect("it takes them"));
+    }
+    for client in &mut slow {
+        let mut answer = [0; 5];
+        client.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"+OK\r\n");
+    }
+    drop(strangers);
+    let after = trial.status(leader).expect("it answers");
+    assert_eq!((after.role, after.ballot), (before.role, before.ballot), "the leader stays");
+    trial.converged();
+}
+
+#[test]
 fn a_configuration_of_another_cluster_is_refused() {
     let mut trial = Trial::start("wrong-cluster", 3);
     let id = stopped_follower(&mut trial);

@@ -13,7 +13,7 @@ use crate::partitions::{KEPT, ballots_led, one_leader, serves_for};
 use crate::trial::{PAXOS, Trial, eventually, has, machine, skip};
 
 /// Says to the test that it runs in the namespace.
-const INSIDE: &str = "PAXOS_TEST_INSIDE";
+const INSIDE: &str = "IN_A_NETWORK_NAMESPACE";
 
 const NODES: u32 = 3;
 
