@@ -11,7 +11,7 @@
 //!
 //! fn what_is_encoded_is_decoded(message: Message) -> bool {
 //!     let mut frame = Vec::new();
-//!     wire::encode(&message, &mut frame);
+//!     wire::encode(&message.header, &message.body, &mut frame);
 //!     wire::decode(&frame.into()) == Ok(message)
 //! }
 //! QuickCheck::new().tests(50).quickcheck(what_is_encoded_is_decoded as fn(Message) -> bool);
