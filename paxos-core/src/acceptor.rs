@@ -22,6 +22,10 @@ pub(crate) struct Acceptor {
     promised: Option<Ballot>,
 }
 
+/// A higher ballot is promised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Outvoted;
+
 impl Acceptor {
     pub(crate) fn new(promised: Option<Ballot>) -> Acceptor {
         Acceptor { promised }
@@ -74,7 +78,7 @@ impl Acceptor {
         }
     }
 
-    /// Phase 2b for a peer's run.
+    /// Phase 2b for a peer's run; `Err` if it is refused, since a higher ballot is promised.
     pub(crate) fn on_accept(
         &mut self,
         from: NodeId,
@@ -83,20 +87,20 @@ impl Acceptor {
         log: &mut Log,
         stats: &mut Stats,
         out: &mut Outbox,
-    ) {
+    ) -> Result<(), Outvoted> {
         let (ballot, first) = (accept.ballot, accept.first);
         if let Some(promised) = self.promised
             && ballot < promised
         {
             out.send(from, Body::Refused(Refused { ballot, asker_boot: boot, promised }));
-            return;
+            return Err(Outvoted);
         }
         self.raise(ballot, out);
         let slots = SlotRange::of(first, accept.entries.len());
         // The log grows at its end: the usual case.
         if first == log.end() && !slots.is_empty() && log.admits(first) && log.admits(slots.end.minus(1)) {
             vote(ballot, first, accept.entries.clone(), log, out, Testimony::Accepted { to: from, ballot, slots });
-            return;
+            return Ok(());
         }
         let end = slots.end;
         let mut at = first;
@@ -114,6 +118,7 @@ impl Acceptor {
             }
             at = slots.end;
         }
+        Ok(())
     }
 
     /// The own proposer's run: its vote is held like any other.

@@ -31,6 +31,16 @@ pub(crate) enum Testimony {
     FirstUnchosen(Slot),
 }
 
+impl Testimony {
+    /// Whether whoever waits for it asks again.
+    fn is_asked_again(&self) -> bool {
+        match self {
+            Testimony::Promise { .. } | Testimony::Accepted { .. } | Testimony::SuccessReply { .. } => true,
+            Testimony::OwnPromise { .. } | Testimony::OwnVote { .. } | Testimony::FirstUnchosen(_) => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
     owner: Owner,
@@ -84,24 +94,29 @@ impl Gate {
 
     /// Holds this until every ticket issued so far is redeemed. What others would ask for again is dropped
     /// when too much waits; what the own proposer needs never is, and its windows bound it.
+    #[inline]
     pub(crate) fn hold(&mut self, testimony: Testimony) {
         if let Testimony::FirstUnchosen(below) = testimony {
             self.marks.push((self.issued, below));
-            self.next = self.next.min(self.issued);
+        } else if self.waiting.len() < self.waiting_max || !testimony.is_asked_again() {
+            self.waiting.push((self.issued, testimony));
+        } else {
             return;
         }
-        let asked_again = match testimony {
-            Testimony::Promise { .. } | Testimony::Accepted { .. } | Testimony::SuccessReply { .. } => true,
-            Testimony::OwnPromise { .. } | Testimony::OwnVote { .. } | Testimony::FirstUnchosen(_) => false,
-        };
-        if asked_again {
-            let repeated = self.waiting.last().is_some_and(|(_, last)| *last == testimony);
-            if self.waiting.len() >= self.waiting_max || (repeated && self.redeemed < self.issued) {
-                return;
-            }
-        }
-        self.waiting.push((self.issued, testimony));
         self.next = self.next.min(self.issued);
+    }
+
+    /// The same for what may have been asked for once more: if it waits already, that is enough. A reply to Success
+    /// tells how far everything is durable, and so one for each record that was asked for meanwhile.
+    pub(crate) fn hold_again(&mut self, testimony: Testimony) {
+        let timeless = !matches!(testimony, Testimony::SuccessReply { .. });
+        let says_it = |(sequence, waiting): &(u64, Testimony)| {
+            *waiting == testimony && *sequence > self.redeemed && (timeless || *sequence == self.issued)
+        };
+        let waits = testimony.is_asked_again() && self.waiting.iter().any(says_it);
+        if !waits {
+            self.hold(testimony);
+        }
     }
 
     /// Takes a receipt; false if it is not this process's, or speaks of tickets never issued.
@@ -293,6 +308,40 @@ mod tests {
         let receipt = marks.into_iter().try_fold(record.redeem(), Receipt::and).expect("follow each other");
         assert!(gate.redeem(&receipt, Instant::from_us(1)));
         assert_eq!((gate.release(), gate.release(), gate.release()), (Some(mark(2)), Some(reply(2)), None));
+    }
+
+    #[test]
+    fn what_is_asked_for_again_while_it_waits_is_said_once() {
+        let mut gate = Gate::new(owner(1), 8);
+        let first = gate.issue(Instant::from_us(0));
+        gate.hold(reply(2));
+        let second = gate.issue(Instant::from_us(0));
+        gate.hold(reply(3));
+        (0..100).for_each(|_| gate.hold_again(reply(3)));
+        let receipt = first.redeem().and(second).expect("follows");
+        assert!(gate.redeem(&receipt, Instant::from_us(1)));
+        assert_eq!((gate.release(), gate.release(), gate.release()), (Some(reply(2)), Some(reply(3)), None));
+        gate.hold_again(reply(2));
+        assert_eq!((gate.release(), gate.release()), (Some(reply(2)), None), "nothing to wait for");
+        // How far it is durable is news with each record; a vote is not.
+        let vote = Testimony::Accepted {
+            to: NodeId(2),
+            ballot: Ballot { round: 1, node: NodeId(2), generation: 0 },
+            slots: SlotRange::of(Slot::FIRST, 1),
+        };
+        let mut tickets = Vec::new();
+        for _ in 0..3 {
+            tickets.push(gate.issue(Instant::from_us(1)));
+            gate.hold_again(reply(2));
+            gate.hold_again(vote);
+        }
+        let mut tickets = tickets.into_iter();
+        let first = tickets.next().expect("three").redeem();
+        assert!(gate.redeem(&first, Instant::from_us(2)));
+        assert_eq!((gate.release(), gate.release(), gate.release()), (Some(reply(2)), Some(vote), None));
+        let rest = tickets.map(Ticket::redeem).map(|receipt| gate.redeem(&receipt, Instant::from_us(3)));
+        assert!(rest.collect::<Vec<_>>().into_iter().all(|taken| taken));
+        assert_eq!((gate.release(), gate.release(), gate.release()), (Some(reply(2)), Some(reply(2)), None));
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl Outbox<'_> {
 
     /// Testifies once every record asked for so far is durable.
     pub(crate) fn then(&mut self, testimony: Testimony) {
-        self.gate.hold(testimony);
+        self.gate.hold_again(testimony);
     }
 
     /// Asks for chosen entries that only the disk holds.

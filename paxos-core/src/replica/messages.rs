@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::Replica;
+use crate::acceptor::Outvoted;
 use crate::action::{Action, RoleReason};
 use crate::ballot::Ballot;
 use crate::election::Heartbeating;
@@ -97,7 +98,9 @@ impl Replica {
         let (ballot, prefix) = (accept.ballot, accept.prefix);
         let slots = SlotRange::of(accept.first, accept.entries.len());
         let out = outbox!(self, actions);
-        self.acceptor.on_accept(from, boot, accept, &mut self.log, &mut self.stats, out);
+        if self.acceptor.on_accept(from, boot, accept, &mut self.log, &mut self.stats, out) == Err(Outvoted) {
+            return;
+        }
         self.learner.on_accepted_below_prefix(ballot, slots, &mut self.log, &mut self.stats);
         self.learner.on_prefix(ballot, prefix, &mut self.log, &mut self.stats);
     }
