@@ -1,7 +1,7 @@
 //! Visits every state of small clusters of the real core.
 //!
-//! `RUSTFLAGS="--cfg paxos_model" cargo bench -p harness --features explore --bench explore -- [SECONDS]`; the seconds are
-//! the cap for each configuration, 600 unless told.
+//! `RUSTFLAGS="--cfg paxos_model" cargo bench -p harness --features explore --bench explore -- [SECONDS] [NAME]`; the
+//! seconds are the cap for each configuration, 600 unless told, the name is of one of them.
 
 #[cfg(not(paxos_model))]
 fn main() {
@@ -18,11 +18,16 @@ fn main() {
     /// States wait in memory for their turn, some kilobytes each.
     const VISITS_MAX: usize = 2_000_000_000;
 
-    let seconds = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(600);
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let seconds = words.iter().find_map(|word| word.parse().ok()).unwrap_or(600);
+    let wanted = words.iter().find(|word| word.parse::<u64>().is_err());
     println!("| configuration | states | visits | depth | seconds | |");
     println!("| --- | ---: | ---: | ---: | ---: | --- |");
     let mut broken = false;
     for (name, exploration) in harness::explore::configurations() {
+        if wanted.is_some_and(|wanted| wanted != name) {
+            continue;
+        }
         let begun = Instant::now();
         let checker = exploration
             .checker()

@@ -31,6 +31,8 @@ pub enum Broken {
     Fenced(NodeId),
     /// A replica could not start from its own disk.
     NoRecovery(NodeId, String),
+    /// The exploration took a message to be of no more use that still does something.
+    ForgottenTooEarly(NodeId),
     /// A read was granted that does not reflect what was acknowledged before it began.
     StaleRead(NodeId, Slot),
 }
@@ -90,6 +92,28 @@ impl Hash for Node {
 }
 
 impl Node {
+    fn durable_promise(&self) -> Option<Ballot> {
+        let promised = self.disk.iter().filter_map(|record| match record {
+            Record::Promised(ballot) => Some(*ballot),
+            _ => None,
+        });
+        promised.max()
+    }
+
+    /// Whether it is, in this boot, a candidate with this ballot. A ballot that is over never comes back.
+    fn awaits_promises(&self, ballot: Ballot, boot: Boot) -> bool {
+        let awaits = |replica: &Replica| {
+            replica.role() == Role::Preparing && replica.ballot() == Some(ballot) && replica.header().boot == boot
+        };
+        self.replica.as_ref().is_some_and(awaits)
+    }
+
+    /// Whether it leads, or still can.
+    fn may_lead(&self, model: &Exploration) -> bool {
+        let active = |replica: &Replica| replica.role() != Role::Following;
+        self.ballots < model.ballots || self.replica.as_ref().is_some_and(active)
+    }
+
     /// A record that says again what the last one of its slots said changes nothing on a disk.
     fn write(&mut self, record: Record) {
         let slots = |record: &Record| match record {
@@ -177,7 +201,7 @@ impl Cluster {
         for at in 0..model.voters {
             cluster.start(model, at);
         }
-        cluster.settle(&[]);
+        cluster.settle(model, &[]);
         cluster
     }
 
@@ -190,18 +214,77 @@ impl Cluster {
     }
 
     /// After a choice: fingerprints of the nodes that it changed, and the rules.
-    pub(super) fn settle(&mut self, before: &[Seat]) {
+    pub(super) fn settle(&mut self, model: &Exploration, before: &[Seat]) {
         for (at, seat) in self.seats.iter_mut().enumerate() {
             if before.get(at).is_none_or(|before| !Arc::ptr_eq(&before.node, &seat.node)) {
                 seat.fingerprint = fingerprint(&*seat.node);
             }
         }
+        self.forget_what_is_of_no_more_use(model);
         self.broken = self.verdict();
+    }
+
+    /// Messages that can do nothing any more, whatever happens, are the same as none.
+    fn forget_what_is_of_no_more_use(&mut self, model: &Exploration) {
+        let useless = |envelope: &Arc<Envelope>| self.is_done_with(model, envelope);
+        let forgotten: Vec<Arc<Envelope>> = self.network.envelopes.iter().filter(|it| useless(it)).cloned().collect();
+        if forgotten.is_empty() {
+            return;
+        }
+        for envelope in &forgotten {
+            self.check_uselessness(model, envelope);
+        }
+        let network = Arc::make_mut(&mut self.network);
+        network.envelopes.retain(|kept| !forgotten.iter().any(|gone| Arc::ptr_eq(kept, gone)));
+        for gone in &forgotten {
+            network.fingerprint = network.fingerprint.wrapping_sub(gone.fingerprint);
+        }
+    }
+
+    /// Whether a message changes nothing, now or later.
+    fn is_done_with(&self, model: &Exploration, envelope: &Envelope) -> bool {
+        let Message { header, body } = &envelope.message;
+        let (receiver, sender) = (&*self.seats[envelope.to].node, &*self.seats[place(header.from)].node);
+        match body {
+            // Durable promises never fall, and refusals are left out.
+            Body::Prepare(prepare) => {
+                let promised = receiver.durable_promise();
+                // With slow disks an answer to nobody would still wait for the disk, and so be seen in the state.
+                let answered = promised == Some(prepare.ballot) && !model.slow_disks;
+                let vain = answered && !sender.awaits_promises(prepare.ballot, header.boot);
+                promised > Some(prepare.ballot) || vain
+            }
+            Body::Accept(accept) => receiver.durable_promise() > Some(accept.ballot),
+            // No ballot is tried twice.
+            Body::Promise(promise) => !receiver.awaits_promises(promise.ballot, promise.asker_boot),
+            // For leaders alone.
+            Body::Accepted(_) | Body::SuccessReply(_) => !receiver.may_lead(model),
+            _ => false,
+        }
+    }
+
+    /// A message that is forgotten for being useless does nothing at this moment, at the least.
+    fn check_uselessness(&mut self, model: &Exploration, envelope: &Envelope) {
+        let Some(before) = &self.seats[envelope.to].node.replica else { return };
+        let (mut after, mut actions) = (before.clone(), Vec::new());
+        after.receive(NOW, &envelope.message.header, &envelope.message.body, &mut actions);
+        let header = after.header();
+        let is_useless_too = |action: &Action| match action {
+            Action::Send { body: Body::Refused(_), .. } => true,
+            Action::Send { to, body: body @ Body::Promise(_) } => to.into_iter().all(|to| {
+                let message = Message { header, body: body.clone() };
+                self.is_done_with(model, &Envelope { to: place(to), message, fingerprint: 0 })
+            }),
+            _ => false,
+        };
+        if after.digest(NOW) != before.digest(NOW) || !actions.iter().all(is_useless_too) {
+            self.note(Broken::ForgottenTooEarly(id(envelope.to)));
+        }
     }
 
     /// Starts a node from its disk. Its heartbeats, and those of the others, are heard at once: whom a leader sends to
     /// is decided by them, and what they teach beyond that can be learned by other messages too.
-    pub(super) fn start(&mut self, model: &Exploration, at: usize) {
+    fn start(&mut self, model: &Exploration, at: usize) {
         if let Err(error) = self.recover(model, at) {
             self.broken = Some(Broken::NoRecovery(id(at), error));
             return;
@@ -250,13 +333,15 @@ impl Cluster {
         said
     }
 
-    /// A process dies: what was not durable is lost.
-    pub(super) fn crash(&mut self, at: usize) {
+    /// A process dies, what was not durable is lost, and it starts again at once: to be down for a while is the same as
+    /// that nothing arrives.
+    pub(super) fn crash(&mut self, model: &Exploration, at: usize) {
         let node = self.node_mut(at);
         node.replica = None;
         node.pending.clear();
         node.asked.clear();
         self.crashes += 1;
+        self.start(model, at);
     }
 
     /// The oldest record becomes durable.

@@ -35,7 +35,7 @@ pub fn configurations() -> Vec<(&'static str, Exploration)> {
         ("one slot, two proposers of two ballots each", Exploration { ballots: 2, ..base }),
         (
             "two slots, two proposers of two ballots each, one crash",
-            Exploration { ballots: 2, slots: 2, commands: 2, crashes: 1, ..base },
+            Exploration { ballots: 2, slots: 2, crashes: 1, ..base },
         ),
         ("reads across a change of leader", Exploration { ballots: 2, reads: 1, ..base }),
     ]

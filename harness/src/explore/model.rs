@@ -18,7 +18,7 @@ pub struct Exploration {
     pub commands: u8,
     /// Slots of the log.
     pub slots: u64,
-    /// Processes that die, in all. Each may start again.
+    /// Processes that die and start again, in all.
     pub crashes: u8,
     /// Whether records become durable one by one, some time later; at once otherwise.
     pub slow_disks: bool,
@@ -39,10 +39,8 @@ pub enum Choice {
     Propose(usize),
     /// A client asks a leader for a read.
     Read(usize),
-    /// A process dies.
+    /// A process dies and starts again.
     Crash(usize),
-    /// It starts again.
-    Start(usize),
 }
 
 impl Model for Exploration {
@@ -57,14 +55,8 @@ impl Model for Exploration {
         if state.broken.is_some() {
             return;
         }
-        let up = |at: usize| state.seats[at].node.replica.is_some();
-        let arrivals = state.network.envelopes.iter().enumerate().filter(|(_, envelope)| up(envelope.to));
-        choices.extend(arrivals.map(|(at, _)| Choice::Deliver(at)));
+        choices.extend((0..state.network.envelopes.len()).map(Choice::Deliver));
         for (at, node) in state.nodes().enumerate() {
-            if !up(at) {
-                choices.push(Choice::Start(at));
-                continue;
-            }
             if !node.pending.is_empty() {
                 choices.push(Choice::Sync(at));
             }
@@ -99,10 +91,9 @@ impl Model for Exploration {
             Choice::Campaign(at) => state.campaign(self, at),
             Choice::Propose(at) => state.propose(self, at),
             Choice::Read(at) => state.read(self, at),
-            Choice::Crash(at) => state.crash(at),
-            Choice::Start(at) => state.start(self, at),
+            Choice::Crash(at) => state.crash(self, at),
         }
-        state.settle(&last.seats);
+        state.settle(self, &last.seats);
         Some(state)
     }
 
