@@ -11,12 +11,9 @@ fn main() {
 
 #[cfg(paxos_model)]
 fn main() {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
-    use stateright::{Checker, Model};
-
-    /// States wait in memory for their turn, some kilobytes each.
-    const VISITS_MAX: usize = 2_000_000_000;
+    use harness::explore::{configurations, explore};
 
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let seconds = words.iter().find_map(|word| word.parse().ok()).unwrap_or(600);
@@ -24,34 +21,25 @@ fn main() {
     println!("| configuration | states | visits | depth | seconds | |");
     println!("| --- | ---: | ---: | ---: | ---: | --- |");
     let mut broken = false;
-    for (name, exploration) in harness::explore::configurations() {
+    for (name, exploration) in configurations() {
         if wanted.is_some_and(|wanted| wanted != name) {
             continue;
         }
-        let begun = Instant::now();
-        let checker = exploration
-            .checker()
-            .timeout(Duration::from_secs(seconds))
-            .target_state_count(VISITS_MAX)
-            .threads(2)
-            .spawn_dfs()
-            .join();
-        let ended = begun.elapsed() < Duration::from_secs(seconds) && checker.state_count() < VISITS_MAX;
-        let found = checker.discovery("no rule is broken");
-        let verdict = match (&found, ended) {
+        let explored = explore(exploration, Duration::from_secs(seconds), 2);
+        let verdict = match (&explored.broken, explored.exhausted) {
             (Some(_), _) => "BROKEN",
             (None, true) => "exhausted",
             (None, false) => "capped",
         };
-        let chose = if checker.discovery("the last slot is chosen").is_some() { "" } else { ", chose nothing" };
+        let chose = if explored.chose { "" } else { ", chose nothing" };
         println!(
             "| {name} | {} | {} | {} | {:.0} | {verdict}{chose} |",
-            checker.unique_state_count(),
-            checker.state_count(),
-            checker.max_depth(),
-            begun.elapsed().as_secs_f64()
+            explored.states,
+            explored.visits,
+            explored.depth,
+            explored.took.as_secs_f64()
         );
-        if let Some(path) = found {
+        if let Some(path) = explored.broken {
             broken = true;
             let broken = path.last_state().broken.clone();
             println!("{broken:?}\n{path}\n{:?}", path.last_state());

@@ -9,9 +9,13 @@
 
 mod cluster;
 mod model;
+mod run;
+#[cfg(all(test, paxos_mutants))]
+mod tests;
 
 pub use cluster::{Broken, Cluster};
 pub use model::{Choice, Exploration};
+pub use run::{Explored, explore};
 
 /// What is explored, by name; the smaller ones first.
 pub fn configurations() -> Vec<(&'static str, Exploration)> {
@@ -30,6 +34,7 @@ pub fn configurations() -> Vec<(&'static str, Exploration)> {
         ("one slot, two proposers, slow disks", Exploration { slow_disks: true, ..base }),
         ("one slot, two proposers, one crash", Exploration { crashes: 1, ..base }),
         ("two slots, two proposers", Exploration { slots: 2, ..base }),
+        ("two slots, two proposers of two commands each", Exploration { slots: 2, commands: 2, ..base }),
         ("one slot, two proposers, one crash, slow disks", Exploration { crashes: 1, slow_disks: true, ..base }),
         ("two slots, two proposers, one crash", Exploration { slots: 2, crashes: 1, ..base }),
         ("one slot, two proposers of two ballots each", Exploration { ballots: 2, ..base }),
