@@ -110,6 +110,14 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// Whether nothing at all goes wrong.
+    pub fn is_calm(&self) -> bool {
+        let disturbed = !self.faults.is_empty() || !self.late.is_empty() || !self.slow_disks.is_empty();
+        !disturbed && self.quality == Quality::CALM && self.drift == 0
+    }
+}
+
 fn quorum(voters: u32, rng: &mut Rng) -> QuorumSystem {
     let phase1 = rng.between(1, u64::from(voters)) as u8;
     let flexible = QuorumSystem::Flexible { phase1, phase2: voters as u8 + 1 - phase1 };

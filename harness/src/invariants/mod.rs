@@ -8,19 +8,22 @@ mod digests;
 mod history;
 mod image;
 mod outcomes;
+mod promises;
+mod quorums;
 mod slots;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 
-use paxos_core::{Ballot, Body, Boot, FenceReason, Membership, Message, NodeId, Record, Role, Slot};
+use paxos_core::{Ballot, Body, Boot, FenceReason, Instant, Membership, Message, NodeId, Record, Role, Slot};
 use transport_sim::{Fact, Moment, Observer, Violation};
 
 use digests::Digests;
 use history::History;
 use image::Image;
 use outcomes::Outcomes;
+use promises::Phase1;
 use slots::Slots;
 
 /// How much was looked at, so that a silent judge can be told from an absent one.
@@ -40,6 +43,8 @@ pub struct Tally {
     pub applied: u64,
     /// Ballots that a replica led with.
     pub ballots_led: u64,
+    /// Those of them that were first led with when nothing went wrong any more; of many worlds, the most.
+    pub ballots_led_calm: u64,
     /// Proposals applied with their tag.
     pub outcomes_applied: u64,
     /// Proposals in doubt.
@@ -60,6 +65,7 @@ impl Tally {
         self.messages += other.messages;
         self.applied += other.applied;
         self.ballots_led += other.ballots_led;
+        self.ballots_led_calm = self.ballots_led_calm.max(other.ballots_led_calm);
         self.outcomes_applied += other.outcomes_applied;
         self.outcomes_in_doubt += other.outcomes_in_doubt;
         self.outcomes_refused += other.outcomes_refused;
@@ -76,12 +82,18 @@ pub struct Invariants {
     nodes: BTreeMap<NodeId, Seen>,
     /// Which start of its owner used each ballot.
     ballots: BTreeMap<Ballot, Used>,
+    phase1: Phase1,
     outcomes: Outcomes,
     digests: Digests,
     /// What clients did; `None` in worlds without clients.
     history: Option<History>,
+    /// From when on nothing goes wrong.
+    calm_from: Option<Instant>,
     tally: Tally,
 }
+
+/// Ballots that may be led with for the first time while nothing goes wrong: a calm cluster keeps its leader.
+const BALLOTS_LED_CALM_MAX: u64 = 4;
 
 /// A ballot in use.
 #[derive(Debug)]
@@ -111,6 +123,12 @@ impl Invariants {
     /// `sessions_max` is what every node is set to.
     pub fn with_clients(sessions_max: usize) -> Invariants {
         Invariants { history: Some(History::new(sessions_max)), ..Invariants::default() }
+    }
+
+    /// From this moment on nothing goes wrong, so that leaders have no reason to change.
+    #[must_use]
+    pub fn calm_from(self, moment: Instant) -> Invariants {
+        Invariants { calm_from: Some(moment), ..self }
     }
 
     /// How much was looked at.
@@ -166,10 +184,12 @@ impl Invariants {
         match &message.body {
             Body::Prepare(prepare) => {
                 image.testifies(node, "Prepare", Some(prepare.ballot), None)?;
+                self.phase1.prepare(prepare.ballot, prepare.from);
                 self.uses(node, header.boot, prepare.ballot, None)
             }
             Body::Promise(promise) => {
                 image.testifies(node, "Promise", Some(promise.ballot), Some(promise.first_unchosen))?;
+                self.phase1.promise(node, header.boot, promise);
                 let voter = self.membership.as_ref().and_then(|membership| membership.voter(node));
                 // What a learner promises, asked by a message that went astray, counts for nobody.
                 voter.map_or(Ok(()), |voter| self.slots.promise_is_whole(node, voter, promise))
@@ -340,11 +360,24 @@ impl Observer for Invariants {
                     let boot = self.nodes.get(&node).and_then(|seen| seen.boot);
                     let Some(boot) = boot else { return Ok(()) };
                     self.uses(node, boot, *ballot, None)?;
-                    if let Some(used) = self.ballots.get_mut(ballot) {
-                        self.tally.ballots_led += u64::from(!used.led);
-                        used.led = true;
+                    let Some(used) = self.ballots.get_mut(ballot) else { return Ok(()) };
+                    if std::mem::replace(&mut used.led, true) {
+                        return Ok(());
                     }
-                    Ok(())
+                    self.tally.ballots_led += 1;
+                    let calm = self.calm_from.is_some_and(|from| moment.now >= from);
+                    self.tally.ballots_led_calm += u64::from(calm);
+                    if self.tally.ballots_led_calm > BALLOTS_LED_CALM_MAX {
+                        let why = format!(
+                            "{node:?} leads with {ballot:?}, the {} since all is well",
+                            self.tally.ballots_led_calm
+                        );
+                        return Err(Violation::new("leaders-stay", why));
+                    }
+                    match &self.membership {
+                        Some(membership) => self.phase1.leads(node, *ballot, membership),
+                        None => Ok(()),
+                    }
                 }
                 (Role::Leading { .. }, None) => {
                     Err(Violation::new("leads-with-a-ballot", format!("{node:?} leads without a ballot")))

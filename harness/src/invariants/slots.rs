@@ -5,6 +5,7 @@ use transport_sim::{Digest, Violation};
 
 use super::Promises;
 use super::outcomes::Outcomes;
+use super::quorums::{is_phase1_quorum, is_phase2_quorum};
 
 /// Where a slot is found in a vector that begins with slot 1.
 pub(super) fn index(slot: Slot) -> usize {
@@ -113,7 +114,7 @@ impl Slots {
         let contest = &mut self.slots[index(slot)];
         let Some(bid) = contest.bids.iter_mut().find(|bid| bid.ballot == ballot) else { return Ok(()) };
         bid.voters = bid.voters.with(voter);
-        if !membership.is_phase2_quorum(bid.voters) {
+        if !is_phase2_quorum(membership, bid.voters) {
             return Ok(());
         }
         match &contest.chosen {
@@ -206,13 +207,13 @@ impl Contest {
         promises: &Promises<'_>,
     ) -> Result<(), Violation> {
         let promised = promises.voters(|promised| promised >= Some(ballot));
-        if !promises.membership.is_phase1_quorum(promised) {
+        if !is_phase1_quorum(promises.membership, promised) {
             let why = format!("{ballot:?} bids {entry:?} in slot {slot}, promised by {} voters", promised.count());
             return Err(Violation::new("phase-2-after-phase-1", why));
         }
         for lower in self.bids.iter().filter(|bid| bid.ballot < ballot && bid.entry != digest) {
             let free = promises.voters(|promised| promised <= Some(lower.ballot));
-            if promises.membership.is_phase2_quorum(lower.voters.with(free)) {
+            if is_phase2_quorum(promises.membership, lower.voters.with(free)) {
                 let why = format!(
                     "{ballot:?} bids {entry:?} in slot {slot}, where {:?} is or can be chosen under {:?}",
                     lower.value, lower.ballot

@@ -1,7 +1,7 @@
 //! Seeds of whole nodes: a scenario each.
 
 use paxos_core::ElectionPolicy;
-use transport_sim::{Scenario, Trace, Violation, World};
+use transport_sim::{START, Scenario, Trace, Violation, World};
 
 use super::Outcome;
 use crate::invariants::Invariants;
@@ -10,7 +10,11 @@ use crate::invariants::Invariants;
 pub fn run(seed: u64, election: ElectionPolicy, steps: Option<u64>, trace: Trace) -> Outcome {
     let mut outcome = Outcome::new(seed, trace.hash());
     let made = Scenario::draw(seed, election).map_err(|error| Violation::new("start", error.to_string())).and_then(
-        |scenario| World::new(scenario.clone(), Invariants::with_clients(scenario.limits.sessions_max), trace),
+        |scenario| {
+            let calm_from = if scenario.is_calm() { START } else { START.plus_us(scenario.faults_us) };
+            let judge = Invariants::with_clients(scenario.limits.sessions_max).calm_from(calm_from);
+            World::new(scenario, judge, trace)
+        },
     );
     let mut world = match made {
         Ok(world) => world,

@@ -238,10 +238,10 @@ impl Total {
 
     /// What was looked at and what went wrong, over all seeds.
     fn describe(&self, world: WorldKind) {
-        let Tally { chosen, noops, adopted, votes, messages, applied, ballots_led, .. } = self.tally;
+        let Tally { chosen, noops, adopted, votes, messages, applied, ballots_led, ballots_led_calm, .. } = self.tally;
         say(format_args!(
             "slots: {chosen} chosen, {noops} of them no-ops, {adopted} after a lower ballot's bid; {votes} durable votes, \
-             {messages} messages, {ballots_led} ballots led"
+             {messages} messages, {ballots_led} ballots led, {ballots_led_calm} at the most once all is well"
         ));
         match world {
             WorldKind::Bare => {
