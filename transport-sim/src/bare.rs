@@ -9,7 +9,7 @@ use paxos_core::{
     Member, Membership, Message, NodeId, Receipt, Record, Recovery, Replica, Slot, SlotRange, Tag, Ticket, applied,
 };
 
-use crate::moves::{Move, Schedule};
+use crate::moves::{Blow, Move, Schedule};
 use crate::observer::{Fact, Moment, Observer, Violation};
 use crate::rng::{Concern, Rng};
 use crate::trace::Trace;
@@ -40,6 +40,10 @@ pub struct Bare<O> {
 struct Envelope {
     to: NodeId,
     message: Message,
+    /// When it arrives by itself at the earliest.
+    due: Instant,
+    /// Whether it was decided how long it takes.
+    weighed: bool,
 }
 
 /// A node: its disk, and its process while it runs.
@@ -47,7 +51,14 @@ struct Seat {
     node: NodeId,
     disk: Records,
     replica: Option<Replica>,
+    /// The process stands still.
+    paused: bool,
+    /// What its clock makes of `RATE` microseconds.
+    rate: u64,
 }
+
+/// Clocks count in this many parts of the true rate.
+const RATE: u64 = 8;
 
 /// What goes wrong while all else works: how many times of 256.
 #[derive(Clone, Copy, Default)]
@@ -55,6 +66,7 @@ struct Weather {
     loss: u8,
     twice: u8,
     lazy: u8,
+    late: u8,
 }
 
 /// A disk as a list of records.
@@ -163,7 +175,8 @@ impl<O: Observer> Bare<O> {
             };
             bare.see(member.node, &Fact::Formatted(&formatted))?;
             let disk = Records { durable: vec![Record::Formatted(formatted)], ..Records::default() };
-            bare.seats.push(Seat { node: member.node, disk, replica: None });
+            let rate = if schedule.drift { bare.rng.pick(&[RATE - 2, RATE, RATE + 2, RATE + 2]) } else { RATE };
+            bare.seats.push(Seat { node: member.node, disk, replica: None, paused: false, rate });
         }
         (0..bare.seats.len()).try_for_each(|seat| bare.start(seat))?;
         Ok(bare)
@@ -236,7 +249,9 @@ impl<O: Observer> Bare<O> {
                 self.now = self.now.plus_us(u64::from(ms) * 1_000);
                 Ok(())
             }
-            Move::Run { ms, loss, twice, lazy } => self.flow(u64::from(ms) * 1_000, Weather { loss, twice, lazy }),
+            Move::Run { ms, loss, twice, lazy, late } => {
+                self.flow(u64::from(ms) * 1_000, Weather { loss, twice, lazy, late })
+            }
             Move::Lose { node, kind } => {
                 let from = self.seats[seat(node)].node;
                 self.flight.retain(|envelope| {
@@ -263,6 +278,16 @@ impl<O: Observer> Bare<O> {
                 let to = self.seats[seat(to)].node;
                 (0..self.seats.len()).try_for_each(|seat| self.handle(seat, Event::HandOver { to }))
             }
+            Move::Depose { node, side, how } => self.depose(self.addressed(node), side, how),
+            Move::Mend { link, both } => {
+                let (from, to) = self.link(usize::from(link));
+                self.cut.retain(|cut| *cut != (from, to) && !(both && *cut == (to, from)));
+                Ok(())
+            }
+            Move::Wake => {
+                self.seats.iter_mut().for_each(|seat| seat.paused = false);
+                Ok(())
+            }
         }
     }
 
@@ -275,6 +300,7 @@ impl<O: Observer> Bare<O> {
         const ROUNDS: u64 = 20;
         self.cut.clear();
         for seat in 0..self.seats.len() {
+            self.seats[seat].paused = false;
             // A fenced replica is one whose host restarts it.
             self.crash(seat, 0)?;
             self.start(seat)?;
@@ -323,17 +349,47 @@ impl<O: Observer> Bare<O> {
         }
     }
 
-    /// The seat that a client turns to.
+    /// The seat that a client turns to; of two leaders, the first for even numbers and the last for odd ones.
     fn addressed(&self, node: u8) -> usize {
         let leads = |seat: &Seat| seat.replica.as_ref().is_some_and(|replica| replica.propose_room() > 0);
-        let leader = self.seats.iter().position(leads).filter(|_| node >= 128);
-        leader.unwrap_or(usize::from(node) % self.seats.len())
+        let mut seats = self.seats.iter();
+        let leader = if node & 1 == 0 { seats.position(leads) } else { seats.rposition(leads) };
+        leader.filter(|_| node >= 128).unwrap_or(usize::from(node) % self.seats.len())
+    }
+
+    fn depose(&mut self, seat: usize, side: u8, how: Blow) -> Result<(), Violation> {
+        let (mute, deaf) = match how {
+            Blow::Crash { keep } => return self.crash(seat, usize::from(keep)),
+            Blow::Pause => {
+                self.seats[seat].paused = true;
+                return Ok(());
+            }
+            Blow::Mute => (true, false),
+            Blow::Deaf => (false, true),
+            Blow::Alone => (true, true),
+        };
+        let node = self.seats[seat].node;
+        for (at, other) in self.seats.iter().enumerate() {
+            if at == seat || side >> (at % 8) & 1 == 0 {
+                continue;
+            }
+            if mute {
+                cut(&mut self.cut, node, other.node);
+            }
+            if deaf {
+                cut(&mut self.cut, other.node, node);
+            }
+        }
+        Ok(())
+    }
+
+    fn link(&self, link: usize) -> (NodeId, NodeId) {
+        let seats = self.seats.len();
+        (self.seats[link % seats].node, self.seats[link / seats % seats].node)
     }
 
     fn cut(&mut self, link: usize, both: bool) {
-        let seats = self.seats.len();
-        let (from, to) = (link % seats, link / seats % seats);
-        let (from, to) = (self.seats[from].node, self.seats[to].node);
+        let (from, to) = self.link(link);
         cut(&mut self.cut, from, to);
         if both {
             cut(&mut self.cut, to, from);
@@ -341,7 +397,7 @@ impl<O: Observer> Bare<O> {
     }
 
     fn deliver_removed(&mut self, at: usize) -> Result<(), Violation> {
-        let Some(Envelope { to, message }) = self.flight.remove(at) else { return Ok(()) };
+        let Some(Envelope { to, message, .. }) = self.flight.remove(at) else { return Ok(()) };
         self.deliver(to, message)
     }
 
@@ -358,7 +414,7 @@ impl<O: Observer> Bare<O> {
     }
 
     fn propose(&mut self, seat: usize) -> Result<(), Violation> {
-        if self.seats[seat].replica.is_none() {
+        if self.seats[seat].replica.is_none() || self.seats[seat].paused {
             return Ok(());
         }
         self.commands += 1;
@@ -369,7 +425,7 @@ impl<O: Observer> Bare<O> {
     }
 
     fn read(&mut self, seat: usize) -> Result<(), Violation> {
-        if self.seats[seat].replica.is_none() {
+        if self.seats[seat].replica.is_none() || self.seats[seat].paused {
             return Ok(());
         }
         let tag = self.next_tag();
@@ -388,21 +444,34 @@ impl<O: Observer> Bare<O> {
         while self.now < until {
             let mut busy = false;
             for _ in 0..self.flight.len() {
-                let Some(Envelope { to, message }) = self.flight.pop_front() else { break };
-                if self.cut.contains(&(message.header.from, to)) {
-                    self.flight.push_back(Envelope { to, message });
+                let Some(mut envelope) = self.flight.pop_front() else { break };
+                if self.waits(&envelope) {
+                    self.flight.push_back(envelope);
                     continue;
                 }
                 busy = true;
                 if self.strikes(weather.loss) {
                     continue;
                 }
-                if self.strikes(weather.twice) {
-                    self.deliver(to, message.clone())?;
+                if !std::mem::replace(&mut envelope.weighed, true) {
+                    if self.strikes(weather.twice) {
+                        let due = self.later();
+                        self.flight.push_back(Envelope { due, message: envelope.message.clone(), ..envelope });
+                    }
+                    // Late heartbeats only keep anybody from leading; what leaders do is what should go wrong.
+                    let rarely = matches!(envelope.message.body, Body::Heartbeat(_) | Body::HandOver(_));
+                    if self.strikes(weather.late >> if rarely { 3 } else { 0 }) {
+                        envelope.due = self.later();
+                        self.flight.push_back(envelope);
+                        continue;
+                    }
                 }
-                self.deliver(to, message)?;
+                self.deliver(envelope.to, envelope.message)?;
             }
             for seat in 0..self.seats.len() {
+                if self.seats[seat].paused {
+                    continue;
+                }
                 busy |= !self.seats[seat].disk.waiting.is_empty() || !self.seats[seat].disk.fetches.is_empty();
                 if !self.strikes(weather.lazy) {
                     self.sync(seat, usize::MAX)?;
@@ -413,11 +482,28 @@ impl<O: Observer> Bare<O> {
                     self.handle(seat, Event::Tick)?;
                 }
             }
-            let next = (0..self.seats.len()).filter_map(|seat| self.deadline(seat)).min().unwrap_or(until);
+            let arrivals = self.flight.iter().map(|envelope| envelope.due).filter(|due| *due > self.now);
+            let next = (0..self.seats.len()).filter_map(|seat| self.deadline(seat)).chain(arrivals).min();
+            let next = next.unwrap_or(until);
             let soon = self.now.plus_us(ROUND_US);
             self.now = if busy { soon } else { next.clamp(soon, until.max(soon)) };
         }
         Ok(())
+    }
+
+    fn waits(&self, envelope: &Envelope) -> bool {
+        let paused = self.seats.iter().any(|seat| seat.paused && seat.node == envelope.to);
+        paused || envelope.due > self.now || self.cut.contains(&(envelope.message.header.from, envelope.to))
+    }
+
+    /// When a message arrives that takes long: often after a few others, at times after a whole leadership.
+    fn later(&mut self) -> Instant {
+        self.now.plus_us(self.rng.log_uniform(2_000, 3_000_000))
+    }
+
+    /// What the clock of a seat shows.
+    fn local(&self, seat: usize) -> Instant {
+        Instant::from_us(self.now.as_us() / RATE * self.seats[seat].rate)
     }
 
     fn strikes(&mut self, of_256: u8) -> bool {
@@ -425,11 +511,14 @@ impl<O: Observer> Bare<O> {
     }
 
     fn deadline(&self, seat: usize) -> Option<Instant> {
-        self.seats[seat].replica.as_ref()?.deadline().map(|(due, _)| due)
+        let seat = &self.seats[seat];
+        let (due, _) = seat.replica.as_ref().filter(|_| !seat.paused)?.deadline()?;
+        // When its clock shows that, rounded up.
+        Some(Instant::from_us(due.as_us().div_ceil(seat.rate) * RATE))
     }
 
     fn sync(&mut self, seat: usize, count: usize) -> Result<(), Violation> {
-        if self.seats[seat].replica.is_none() {
+        if self.seats[seat].replica.is_none() || self.seats[seat].paused {
             return Ok(());
         }
         let node = self.seats[seat].node;
@@ -467,6 +556,7 @@ impl<O: Observer> Bare<O> {
         if self.seats[seat].replica.take().is_none() {
             return Ok(());
         }
+        self.seats[seat].paused = false;
         let node = self.seats[seat].node;
         self.see(node, &Fact::Crashed)?;
         for _ in 0..keep {
@@ -497,7 +587,8 @@ impl<O: Observer> Bare<O> {
         self.seats[seat].disk.durable.push(Record::Started(boot));
         self.see(node, &Fact::Started { boot })?;
         let seed = self.rng.draw();
-        let replica = Replica::new(self.config.clone(), recovered, self.now, seed).map_err(|error| broken(&error))?;
+        let now = self.local(seat);
+        let replica = Replica::new(self.config.clone(), recovered, now, seed).map_err(|error| broken(&error))?;
         self.see(node, &Fact::Recovered { replica: &replica })?;
         self.seats[seat].replica = Some(replica);
         Ok(())
@@ -510,6 +601,10 @@ impl<O: Observer> Bare<O> {
 
     /// Hands one event to a replica and carries out what it asks for.
     fn handle(&mut self, seat: usize, event: Event) -> Result<(), Violation> {
+        let now = self.local(seat);
+        if self.seats[seat].paused {
+            return Ok(());
+        }
         let Some(mut replica) = self.seats[seat].replica.take() else { return Ok(()) };
         let node = self.seats[seat].node;
         self.step += 1;
@@ -517,7 +612,7 @@ impl<O: Observer> Bare<O> {
             self.trace.line(self.step, self.now, Some(node), format_args!("<- {event:?}"));
         }
         let mut actions = std::mem::take(&mut self.actions);
-        replica.handle(self.now, event, &mut actions);
+        replica.handle(now, event, &mut actions);
         let (outputs, header) = (actions.len(), replica.header());
         let mut verdict = self.see(node, &Fact::Stepped { replica: &replica, outputs });
         self.seats[seat].replica = Some(replica);
@@ -543,7 +638,7 @@ impl<O: Observer> Bare<O> {
                     if self.flight.len() >= FLIGHT_MAX {
                         self.flight.pop_front();
                     }
-                    self.flight.push_back(Envelope { to, message: message.clone() });
+                    self.flight.push_back(Envelope { to, message: message.clone(), due: now, weighed: false });
                 }
                 Ok(())
             }

@@ -26,7 +26,7 @@ pub use clock::Clock;
 pub use digest::Digest;
 pub use disk::{Damage, SECTOR_BYTES, SimFiles};
 pub use heap::Heap;
-pub use moves::{HEAD_BYTES, MOVE_BYTES, Move, Schedule};
+pub use moves::{Blow, HEAD_BYTES, MOVE_BYTES, Move, Schedule};
 pub use nemesis::{FAULT_KINDS, Fault, plan};
 pub use network::{Arrivals, Mischief, Network, Quality};
 pub use observer::{Fact, Moment, Observer, Violation};

@@ -63,6 +63,8 @@ pub enum Move {
         twice: u8,
         /// How many of 256 times a disk is not ready in a round.
         lazy: u8,
+        /// How many of 256 messages take far longer than others, up to seconds.
+        late: u8,
     },
     /// All messages of one kind in flight from a node are lost.
     Lose {
@@ -107,6 +109,42 @@ pub enum Move {
         /// Who is to lead.
         to: u8,
     },
+    /// Something befalls whoever leads, or is about to.
+    Depose {
+        /// Which one; from 128 on, whoever leads.
+        node: u8,
+        /// With whom it loses touch, as bits.
+        side: u8,
+        /// What happens.
+        how: Blow,
+    },
+    /// One link is cut no longer.
+    Mend {
+        /// Sender and receiver.
+        link: u8,
+        /// In both directions.
+        both: bool,
+    },
+    /// Processes that stood still go on.
+    Wake,
+}
+
+/// What can befall a leader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blow {
+    /// Its process dies; so many of the records that waited for its disk are found after all.
+    Crash {
+        /// How many.
+        keep: u8,
+    },
+    /// Its process stands still.
+    Pause,
+    /// Nobody of the others hears it.
+    Mute,
+    /// It hears nobody of the others.
+    Deaf,
+    /// Both.
+    Alone,
 }
 
 /// Bytes of one encoded move.
@@ -125,6 +163,10 @@ pub struct Schedule {
     pub election: ElectionPolicy,
     /// The window, and α.
     pub window: u32,
+    /// Whether clocks run at different rates.
+    pub drift: bool,
+    /// Most entries in one message.
+    pub run_entries_max: usize,
     /// Seeds the replicas.
     pub seed: u64,
     /// What happens.
@@ -149,6 +191,8 @@ impl Schedule {
             quorum,
             election: if shape & HIGHEST_ID == 0 { ElectionPolicy::Stable } else { ElectionPolicy::HighestId },
             window: 1 << (windows & 0x07),
+            drift: windows & DRIFT == DRIFT,
+            run_entries_max: if windows & SHORT_RUNS == SHORT_RUNS { 2 } else { 16 },
             seed: u64::from(*one) << 8 | u64::from(*two),
             moves: moves.iter().map(|bytes| Move::decode(*bytes)).collect(),
         })
@@ -161,7 +205,7 @@ impl Schedule {
             window_slots: self.window,
             window_bytes: 64 << 10,
             entry_bytes_max: 1 << 10,
-            run_entries_max: 16,
+            run_entries_max: self.run_entries_max,
             run_bytes_max: 2 << 10,
             reads_max: 64,
             ..Config::default()
@@ -185,6 +229,17 @@ impl Schedule {
             ElectionPolicy::HighestId => bytes[0] | HIGHEST_ID,
         };
         let mut rng = Rng::new(seed, Concern::Schedule);
+        if rng.coin() {
+            // Leaders that lose office in mid-work are rare in a random walk, and most rules are about them. Quorums
+            // that leave somebody out need five.
+            if rng.coin() {
+                bytes[0] |= 0x07;
+            }
+            bytes[1] |= rng.pick(&[0, DRIFT, SHORT_RUNS, DRIFT | SHORT_RUNS]);
+            // Its moves are long ones.
+            episodes(&mut rng, moves / 10 + 30, &mut bytes);
+            return bytes;
+        }
         let mut weights: Vec<(Kind, u64)> = Vec::new();
         for kind in Kind::ALL {
             let on = kind.is_needed() || rng.coin();
@@ -215,8 +270,109 @@ impl Schedule {
     }
 }
 
+/// Leaderships that end in mid-work, one after the other: somebody leads, binds what only some hear of, loses office in
+/// some way, the others go on, and then what was held back arrives in some order.
+fn episodes(rng: &mut Rng, moves: usize, bytes: &mut Vec<u8>) {
+    const LEADER: u8 = 0x80;
+    let end = bytes.len() + moves * MOVE_BYTES;
+    while bytes.len() < end {
+        let mut push = |kind: Kind, one: u8, two: u8, three: u8| bytes.extend([kind as u8, one, two, three]);
+        // How bad the weather is differs from run to run; most of the time it is fair.
+        let run = |rng: &mut Rng, ms: u64| {
+            let root = (1..=255u64).find(|root| 1 + root * root / 64 >= ms).unwrap_or(255) as u8;
+            let (two, three) = (rng.draw() as u8, rng.draw() as u8);
+            (root, if rng.coin() { two } else { 0 }, if rng.coin() { three } else { 0 })
+        };
+        let (root, two, three) = run(rng, 300);
+        push(Kind::Run, root, two, three);
+        let (root, _, _) = run(rng, 450);
+        push(Kind::Run, root, 0, 0);
+        for _ in 0..rng.between(1, 3) {
+            if rng.coin() {
+                // Mute: some do not hear what it binds now.
+                push(Kind::Depose, LEADER, rng.draw() as u8, 3);
+            }
+            for _ in 0..rng.between(1, 3) {
+                push(Kind::Propose, LEADER, rng.draw() as u8, 0);
+            }
+            let ms = rng.between(1, 4);
+            let (root, two, three) = run(rng, ms);
+            push(Kind::Run, root, two, three);
+        }
+        if rng.coin() {
+            // Back and forth, faster than acknowledgements and promises travel, and often with nobody to spare.
+            let (late, between) = (rng.between(0x08, 0x5f) as u8 | 1, [rng.draw() as u8, rng.draw() as u8]);
+            if rng.coin() {
+                push(Kind::Crash, rng.draw() as u8, 0, 0);
+            }
+            for turn in 0..rng.between(4, 16) as usize {
+                push(Kind::HandOver, between[turn % 2], 0, 0);
+                let ms = rng.between(1, 12);
+                let (root, _, three) = run(rng, ms);
+                push(Kind::Run, root, late, three);
+                push(Kind::Propose, LEADER, rng.draw() as u8, 0);
+                if rng.below(3) == 0 {
+                    let node = rng.draw() as u8;
+                    push(Kind::Crash, node, rng.draw() as u8, 0);
+                    push(Kind::Restart, node, 0, 0);
+                }
+                let ms = rng.between(1, 60);
+                let (root, _, three) = run(rng, ms);
+                push(Kind::Run, root, late, three);
+            }
+        }
+        match rng.below(8) {
+            0 => push(Kind::HandOver, rng.draw() as u8, 0, 0),
+            1 => {}
+            2..=4 => push(Kind::Depose, LEADER, 0xff, 5),
+            _ => push(Kind::Depose, LEADER, rng.draw() as u8, rng.draw() as u8),
+        }
+        let ms = rng.between(230, 420);
+        let (root, two, three) = run(rng, ms);
+        push(Kind::Run, root, two, three);
+        for _ in 0..rng.below(8) {
+            push(Kind::Propose, LEADER | 1, rng.draw() as u8, 0);
+            let ms = rng.between(2, 24);
+            let (root, two, three) = run(rng, ms);
+            push(Kind::Run, root, two, three);
+            push(Kind::Read, if rng.coin() { LEADER } else { rng.draw() as u8 }, 0, 0);
+            push(Kind::Tick, rng.draw() as u8, 0, 0);
+            if rng.below(8) == 0 {
+                let node = rng.draw() as u8;
+                push(Kind::Crash, node, rng.draw() as u8, 0);
+                push(Kind::Restart, node, 0, 0);
+            }
+        }
+        match rng.below(4) {
+            0 => push(Kind::Crash, rng.draw() as u8, rng.draw() as u8, 0),
+            1 => push(Kind::Restart, rng.draw() as u8, 0, 0),
+            2 => push(Kind::Repeat, rng.draw() as u8, rng.draw() as u8, 0),
+            _ => {}
+        }
+        for _ in 0..rng.below(12) {
+            match rng.below(6) {
+                0..=2 => push(Kind::Deliver, rng.draw() as u8, rng.draw() as u8, 0),
+                3 => push(Kind::Mend, rng.draw() as u8, 1, 0),
+                4 => push(Kind::Sync, rng.draw() as u8, rng.draw() as u8, 0),
+                _ => push(Kind::Lose, rng.draw() as u8, rng.draw() as u8, 0),
+            }
+        }
+        if rng.coin() {
+            push(Kind::Heal, 0, 0, 0);
+            push(Kind::Wake, 0, 0, 0);
+            for node in 0..5 {
+                push(Kind::Restart, node, 0, 0);
+            }
+        }
+    }
+}
+
 /// Kinds of moves are taken modulo this, so that a new kind leaves old schedules as they are.
 const KINDS_ROOM: usize = 32;
+
+/// The bits of a schedule's second byte that let clocks drift, and that keep messages short.
+const DRIFT: u8 = 0xc0;
+const SHORT_RUNS: u8 = 0x30;
 
 /// The bit of a schedule's first byte that says who should lead.
 const HIGHEST_ID: u8 = 0x08;
@@ -241,10 +397,13 @@ enum Kind {
     HandOver,
     FailDisk,
     Split,
+    Depose,
+    Mend,
+    Wake,
 }
 
 impl Kind {
-    const ALL: [Kind; 17] = [
+    const ALL: [Kind; 20] = [
         Kind::Deliver,
         Kind::Sync,
         Kind::Run,
@@ -262,13 +421,16 @@ impl Kind {
         Kind::HandOver,
         Kind::FailDisk,
         Kind::Split,
+        Kind::Depose,
+        Kind::Mend,
+        Kind::Wake,
     ];
 }
 
 impl Kind {
     /// Without these nothing is decided.
     fn is_needed(self) -> bool {
-        matches!(self, Kind::Deliver | Kind::Sync | Kind::Run | Kind::Propose | Kind::Restart | Kind::Heal)
+        matches!(self, Kind::Deliver | Kind::Sync | Kind::Run | Kind::Propose | Kind::Restart | Kind::Heal | Kind::Wake)
     }
 
     /// How often it is drawn at the most, beside the others.
@@ -284,8 +446,10 @@ impl Kind {
             | Kind::Drop
             | Kind::Lose
             | Kind::Restart
+            | Kind::Wake
+            | Kind::Mend
             | Kind::Heal => 30,
-            Kind::HandOver | Kind::FailDisk => 8,
+            Kind::HandOver | Kind::FailDisk | Kind::Depose => 8,
         }
     }
 }
@@ -313,6 +477,7 @@ impl Move {
                     loss: two.saturating_sub(0x80) * u8::from(two & 1 == 1),
                     twice: (three & 0x0f).saturating_sub(0x08) * 0x20,
                     lazy: (three >> 4).saturating_sub(0x07) * 0x1f,
+                    late: if two & 0x81 == 1 { two << 1 } else { 0 },
                 }
             }
             Kind::Crash => Move::Crash { node: one, keep: two % 8 },
@@ -322,6 +487,18 @@ impl Move {
             Kind::Split => Move::Split { side: one },
             Kind::Heal => Move::Heal,
             Kind::HandOver => Move::HandOver { to: one },
+            Kind::Depose => {
+                let how = match three % 6 {
+                    0 | 1 => Blow::Crash { keep: three >> 5 },
+                    2 => Blow::Pause,
+                    3 => Blow::Mute,
+                    4 => Blow::Deaf,
+                    _ => Blow::Alone,
+                };
+                Move::Depose { node: one, side: two, how }
+            }
+            Kind::Mend => Move::Mend { link: one, both: two & 1 == 1 },
+            Kind::Wake => Move::Wake,
         }
     }
 }
