@@ -4,7 +4,8 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use paxos_core::{Entry, Slot};
+use paxos_core::mutants::{Mutant, mutant};
+use paxos_core::{Entry, Instant, Slot};
 
 use crate::command::{Command, decode};
 use crate::commands::{Run, spec_of};
@@ -66,7 +67,8 @@ impl Machine {
 
     /// A request of a session runs once; anything else runs.
     fn check(&mut self, slot: Slot, command: Command<'_>) -> Reply<'static> {
-        let Some(once) = command.once else { return self.run(slot, command) };
+        let sessions_count = !mutant(Mutant::SessionsIgnored);
+        let Some(once) = command.once.filter(|_| sessions_count) else { return self.run(slot, command) };
         match self.sessions.check(once, slot) {
             Verdict::Answer(reply) => reply,
             Verdict::Run => {
@@ -102,6 +104,15 @@ impl Machine {
             Run::Write(_) | Run::Once | Run::Barrier | Run::Local(_) | Run::Turn(_) | Run::History => {
                 Reply::Error(Fault::Unreadable)
             }
+        }
+    }
+
+    /// Closes a session when a clock says so (see `mutants` of the core).
+    pub(crate) fn close_session_by_clock(&mut self, now: Instant) {
+        /// One slot of so many, by how the clock stands when it is applied.
+        const SLOTS_PER_CLOSING: u64 = 64;
+        if now.as_us().is_multiple_of(SLOTS_PER_CLOSING) {
+            self.sessions.close_oldest();
         }
     }
 

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use paxos_core::mutants::{Mutant, mutant};
 use paxos_core::{
     Action, Entries, Entry, Event, FenceReason, FetchId, Formatted, Instant, NodeId, ProposeError, ReadError,
     Recovered, Replica, Role, Slot, SlotRange, Tag, applied, wire,
@@ -516,6 +517,9 @@ impl Node {
     }
 
     fn on_apply(&mut self, slot: Slot, entry: &Entry, tag: Option<Tag>, outputs: &mut Vec<Output>) {
+        if mutant(Mutant::SessionsCloseByClock) {
+            self.machine.close_session_by_clock(self.now);
+        }
         let Some(request) = tag.map(RequestId::of) else {
             self.machine.apply(slot, entry);
             return;

@@ -9,6 +9,7 @@ use crate::gate::Testimony;
 use crate::limits::{ENTRY_HEAD_BYTES, FRAME_BYTES_MAX, FRAME_HEAD_BYTES_MAX};
 use crate::log::{Log, State};
 use crate::message::{Accept, Body, Held, Prepare, Promise, Refused, Success};
+use crate::mutants::{Mutant, mutant};
 use crate::node_id::{Boot, NodeId};
 use crate::outbox::Outbox;
 use crate::persist::Record;
@@ -52,6 +53,9 @@ impl Acceptor {
 
     /// Promises the own proposer's ballot: durable before `Prepare` leaves, so that it is never used twice.
     pub(crate) fn promise_own(&mut self, ballot: Ballot, out: &mut Outbox) {
+        if mutant(Mutant::BallotNotWritten) {
+            self.promised = Some(ballot);
+        }
         self.raise(ballot, out);
         out.then(Testimony::OwnPromise { ballot });
     }
@@ -91,11 +95,14 @@ impl Acceptor {
         let (ballot, first) = (accept.ballot, accept.first);
         if let Some(promised) = self.promised
             && ballot < promised
+            && !mutant(Mutant::AcceptBelowPromise)
         {
             out.send(from, Body::Refused(Refused { ballot, asker_boot: boot, promised }));
             return Err(Outvoted);
         }
-        self.raise(ballot, out);
+        if !mutant(Mutant::AcceptRaisesNothing) {
+            self.raise(ballot, out);
+        }
         let slots = SlotRange::of(first, accept.entries.len());
         // The log grows at its end: the usual case.
         if first == log.end() && !slots.is_empty() && log.admits(first) && log.admits(slots.end.minus(1)) {
@@ -168,6 +175,7 @@ fn fate(accept: &Accept, slot: Slot, log: &Log) -> Fate {
         State::Empty => Fate::Vote,
         State::Accepted(accepted) if accepted == accept.ballot => Fate::Repeat,
         State::Accepted(_) => Fate::Vote,
+        State::Chosen if mutant(Mutant::ChosenOverwritten) => Fate::Vote,
         State::Chosen if accept.entries.get(offset) != log.entry(slot) => Fate::ChosenOtherwise,
         State::Chosen if log.voted(slot) == Some(accept.ballot) => Fate::Repeat,
         State::Chosen => Fate::Vote,
@@ -213,12 +221,14 @@ pub(crate) fn promise_chunks(
     let mut chunks = Vec::new();
     let mut held = Vec::new();
     let mut bytes = 0usize;
-    for slot in (SlotRange { first: from.max(first_unchosen), end: log.end().max(from) }).iter() {
+    let left_out = if mutant(Mutant::PromiseForgetsBelowMark) { log.first_unchosen() } else { first_unchosen };
+    for slot in (SlotRange { first: from.max(left_out), end: log.end().max(from) }).iter() {
         let Some(entry) = log.entry(slot) else { continue };
         let accepted = match log.state(slot) {
             State::Empty => continue,
             // Bound by the asker itself after it won without this promise: no news to it.
             State::Accepted(accepted) if accepted >= ballot => continue,
+            State::Accepted(_) if mutant(Mutant::OneBallotVariable) => Some(ballot.just_below()),
             State::Accepted(accepted) => Some(accepted),
             State::Chosen => None,
         };

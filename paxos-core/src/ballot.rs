@@ -20,6 +20,13 @@ pub struct Ballot {
     pub generation: u64,
 }
 
+impl Ballot {
+    /// The highest ballot of the round before (see `mutants`).
+    pub(crate) fn just_below(self) -> Ballot {
+        Ballot { round: self.round.saturating_sub(1), node: NodeId(u32::MAX), generation: u64::MAX }
+    }
+}
+
 impl fmt::Debug for Ballot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "b{self}")

@@ -7,6 +7,7 @@ use crate::ballot::Ballot;
 use crate::config::{Config, ElectionPolicy};
 use crate::membership::Membership;
 use crate::message::{Echo, Heartbeat};
+use crate::mutants::{Mutant, mutant};
 use crate::node_id::{Boot, NodeId};
 use crate::quorum::VoterSet;
 use crate::rng::Rng;
@@ -93,10 +94,11 @@ impl Election {
                 echoed: None,
             })
             .collect();
+        let at_once_us = config.heartbeat_us.saturating_add(config.heartbeat_us >> 2);
         let mut election = Election {
             policy: config.election,
             heartbeat_us: config.heartbeat_us,
-            timeout_us: config.election_timeout_us,
+            timeout_us: if mutant(Mutant::CampaignAtOnce) { at_once_us } else { config.election_timeout_us },
             window_slots: u64::from(config.window_slots),
             run_slots: config.run_entries_max as u64,
             my_first_unchosen: Slot::FIRST,
@@ -147,7 +149,7 @@ impl Election {
     /// The highest read round of this ballot that a phase-2 quorum echoed, this replica's own acceptor included.
     pub(crate) fn echoed_round(&self, ballot: Ballot, my_boot: Boot, newest: u64, membership: &Membership) -> u64 {
         let me = self.my_voter.unwrap_or_default();
-        if membership.is_phase2_quorum(me) {
+        if membership.is_phase2_quorum(me) || mutant(Mutant::ReadWithoutRound) {
             return newest;
         }
         let echoed_by = |peer: &Peer| {

@@ -154,7 +154,14 @@ impl Gate {
     /// Whether anything may leave now.
     #[inline]
     pub(crate) fn has_ready(&self) -> bool {
-        self.next <= self.redeemed || mutant(Mutant::TestimonyBeforeSync) && !self.waiting.is_empty()
+        self.next <= self.redeemed || self.somebody_leaves_early()
+    }
+
+    /// Whether the first that waits does not wait for the disk (see `mutants`).
+    #[inline(always)]
+    fn somebody_leaves_early(&self) -> bool {
+        let broken = mutant(Mutant::PromiseBeforeSync) || mutant(Mutant::VoteBeforeSync);
+        broken && self.waiting.at(0).is_some_and(|(_, testimony)| leaves_early(*testimony))
     }
 
     /// The next testimony whose ticket is redeemed.
@@ -180,7 +187,7 @@ impl Gate {
     #[inline]
     fn take_waiting(&mut self) -> Option<Testimony> {
         let (sequence, testimony) = *self.waiting.at(0)?;
-        if sequence > self.redeemed && !mutant(Mutant::TestimonyBeforeSync) {
+        if sequence > self.redeemed && !leaves_early(testimony) {
             return None;
         }
         self.waiting.forget(1);
@@ -218,6 +225,16 @@ impl Gate {
     pub(crate) fn overdue(&self, now: Instant, limit_us: u64) -> bool {
         let usual_us = self.slowest_us.saturating_mul(2).min(limit_us.saturating_mul(SLOWNESS_MAX));
         self.owing_since.is_some_and(|since| now.since_us(since) > limit_us.max(usual_us))
+    }
+}
+
+/// Whether it does not wait for the disk, in a build that breaks rules.
+#[inline]
+fn leaves_early(testimony: Testimony) -> bool {
+    match testimony {
+        Testimony::Promise { .. } | Testimony::OwnPromise { .. } => mutant(Mutant::PromiseBeforeSync),
+        Testimony::Accepted { .. } | Testimony::OwnVote { .. } => mutant(Mutant::VoteBeforeSync),
+        Testimony::SuccessReply { .. } | Testimony::FirstUnchosen(_) => false,
     }
 }
 

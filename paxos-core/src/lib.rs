@@ -174,7 +174,7 @@
 )]
 
 extern crate alloc;
-#[cfg(any(test, feature = "quickcheck"))]
+#[cfg(any(test, feature = "quickcheck", paxos_mutants))]
 extern crate std;
 
 pub mod wire;
@@ -196,10 +196,8 @@ pub mod limits;
 mod log;
 mod membership;
 mod message;
-#[cfg(paxos_mutants)]
+#[doc(hidden)]
 pub mod mutants;
-#[cfg(not(paxos_mutants))]
-mod mutants;
 mod node_id;
 mod outbox;
 mod persist;

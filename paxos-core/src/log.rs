@@ -361,7 +361,7 @@ impl Log {
     pub(crate) fn advance(&mut self) {
         while let Some(run) = self.runs.at(self.open)
             && run.chosen
-            && run.first == self.first_unchosen
+            && (run.first == self.first_unchosen || mutant(Mutant::HoleSkipped))
         {
             self.undecided_bytes = self.undecided_bytes.saturating_sub(run.bytes);
             self.chosen_bytes = self.chosen_bytes.saturating_add(run.bytes);

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::limits::{PEERS_MAX, VOTERS_MAX};
+use crate::mutants::{Mutant, mutant};
 use crate::node_id::{Incarnation, NodeId};
 use crate::quorum::{QuorumSystem, VoterSet};
 
@@ -139,11 +140,13 @@ impl Membership {
 
     /// Whether these voters are a phase-1 quorum.
     pub fn is_phase1_quorum(&self, voters: VoterSet) -> bool {
+        let voters = if mutant(Mutant::Phase1QuorumTooSmall) { voters.one_more() } else { voters };
         voters.count() >= self.quorum.phase1_size(self.voters.len())
     }
 
     /// Whether these voters are a phase-2 quorum.
     pub fn is_phase2_quorum(&self, voters: VoterSet) -> bool {
+        let voters = if mutant(Mutant::Phase2QuorumTooSmall) { voters.one_more() } else { voters };
         voters.count() >= self.quorum.phase2_size(self.voters.len())
     }
 }

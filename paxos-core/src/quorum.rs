@@ -65,12 +65,15 @@ impl VoterSet {
         self.bits & other.bits == other.bits
     }
 
+    /// For broken tallies (see `mutants`): somebody more, unless there is nobody.
+    pub(crate) fn one_more(self) -> VoterSet {
+        let lowest_missing = !self.bits & self.bits.saturating_add(1);
+        VoterSet { bits: if self.bits == 0 { 0 } else { self.bits | lowest_missing } }
+    }
+
     /// A broken tally, in which a repeated vote counts as somebody else's (see `mutants`).
     pub(crate) fn twice(self, other: VoterSet) -> VoterSet {
-        if !self.has(other) || other.bits == 0 {
-            return self.with(other);
-        }
-        VoterSet { bits: self.bits | (!self.bits & self.bits.saturating_add(1)) }
+        if self.has(other) { self.one_more() } else { self.with(other) }
     }
 
     /// How many voters are in the set.

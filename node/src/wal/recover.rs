@@ -6,6 +6,7 @@
 
 use std::io;
 
+use paxos_core::mutants::{Mutant, mutant};
 use paxos_core::{Record, Recovered, Recovery};
 
 use super::error::{Corruption, KnownBy, WalError};
@@ -293,6 +294,9 @@ impl Walk {
         let Some(last) = segment.last_written(files, at, segment.bytes)? else {
             return Ok(None);
         };
+        if mutant(Mutant::CorruptionTakenForTorn) {
+            return Ok(Some(TornTail { segment: segment.number, offset: at, bytes: last - at + 1 }));
+        }
         if let Some(known_by) = segment.later_write(files, head, self.seed, (at, damaged), last)? {
             return corrupt(files, segment, known_by);
         }

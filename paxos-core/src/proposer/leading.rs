@@ -9,7 +9,7 @@ use crate::ballot::Ballot;
 use crate::config::Config;
 use crate::entry::{Entries, Entry, Spares};
 use crate::event::FetchId;
-use crate::limits::ENTRY_HEAD_BYTES;
+use crate::limits::{ENTRY_HEAD_BYTES, VOTERS_MAX};
 use crate::log::{Log, State};
 use crate::membership::Membership;
 use crate::message::{Accept, Accepted, Body, Success};
@@ -213,6 +213,9 @@ impl Leading {
                 self.next = self.next.next();
                 continue;
             }
+            if mutant(Mutant::GapNotFilled) && !self.inherited.contains_key(&self.next) {
+                break;
+            }
             let entry = self.inherited.remove(&self.next).unwrap_or_else(|| {
                 stats.noops_bound = stats.noops_bound.saturating_add(1);
                 Entry::Noop
@@ -339,8 +342,10 @@ impl Leading {
         membership: &Membership,
         log: &mut Log,
     ) -> u64 {
-        match self.peers.get(place).and_then(|peer| peer.voter) {
-            Some(voter) if accepted.ballot == self.ballot => self.on_votes(voter, accepted.slots, membership, log),
+        let learner = mutant(Mutant::LearnerVoteCounted).then(|| VoterSet::single(VOTERS_MAX));
+        let counts = accepted.ballot == self.ballot || mutant(Mutant::ForeignVoteCounted);
+        match self.peers.get(place).and_then(|peer| peer.voter.or(learner)) {
+            Some(voter) if counts => self.on_votes(voter, accepted.slots, membership, log),
             Some(_) | None => 0,
         }
     }

@@ -10,6 +10,7 @@ use crate::entry::Entry;
 use crate::limits::ENTRY_HEAD_BYTES;
 use crate::membership::Membership;
 use crate::message::{Held, Promise};
+use crate::mutants::{Mutant, mutant};
 use crate::node_id::{Boot, NodeId};
 use crate::quorum::VoterSet;
 use crate::slot::Slot;
@@ -171,14 +172,15 @@ impl Preparing {
             }
         };
         let Some(chunk) = self.chunks.get_mut(at) else { return Heard::Stale };
-        if chunk.boot != boot {
+        if chunk.boot != boot && !mutant(Mutant::StaleBootChunkCounted) {
             // A chunk of a newer boot resets what the older one said; one of an older boot is stale (rule 18).
             if boot.counter <= chunk.boot.counter {
                 return Heard::Stale;
             }
             *chunk = Chunks { node, voter, boot, next: self.from };
         }
-        if promise.covers.first > chunk.next || promise.covers.end < chunk.next {
+        let joins = promise.covers.first <= chunk.next || mutant(Mutant::PromiseGapIgnored);
+        if !joins || promise.covers.end < chunk.next {
             return Heard::Stale;
         }
         chunk.next = promise.covers.end;
@@ -243,7 +245,7 @@ impl Found {
         let better = match (self.accepted, other.accepted) {
             (None, _) => false,
             (Some(_), None) => true,
-            (Some(mine), Some(theirs)) => theirs > mine,
+            (Some(mine), Some(theirs)) => theirs > mine && !mutant(Mutant::FirstValueWins),
         };
         if better {
             *self = other;

@@ -5,6 +5,7 @@ use crate::config::Config;
 use crate::event::FetchId;
 use crate::limits::ENTRY_HEAD_BYTES;
 use crate::log::{Log, State};
+use crate::mutants::{Mutant, mutant};
 use crate::node_id::NodeId;
 use crate::quorum::VoterSet;
 use crate::slot::{Slot, SlotRange};
@@ -145,6 +146,10 @@ impl Progress {
     /// No answer in time: goes back to the first slot it may lack, one run at a time (rule 11). How many slots.
     pub(crate) fn on_timeout(&mut self, now: Instant, config: &Config) -> u64 {
         let lost = self.sent.since(self.matched);
+        if mutant(Mutant::NothingSentAgain) {
+            self.resend = None;
+            return 0;
+        }
         self.sent = self.matched;
         self.probing = true;
         self.unreadable = false;

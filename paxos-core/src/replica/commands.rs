@@ -9,6 +9,7 @@ use crate::action::{Action, ProposeError, ReadError, RoleReason};
 use crate::entry::{Entries, Entry};
 use crate::event::{FetchId, Tag};
 use crate::message::{Body, HandOver};
+use crate::mutants::{Mutant, mutant};
 use crate::node_id::NodeId;
 use crate::outbox::Outbox;
 use crate::persist::Receipt;
@@ -52,7 +53,9 @@ impl Replica {
     #[inline(never)]
     pub(super) fn read(&mut self, tag: Tag, actions: &mut Vec<Action>) {
         let error = match &self.proposer {
-            Proposer::Leading(leading) if !leading.is_ready() => ReadError::CatchingUp,
+            Proposer::Leading(leading) if !leading.is_ready() && !mutant(Mutant::ReadBeforeInherited) => {
+                ReadError::CatchingUp
+            }
             Proposer::Leading(_) if self.reads.len() >= self.config.reads_max => ReadError::TooMany,
             Proposer::Leading(_) => {
                 self.reads.push(tag, self.log.first_unchosen());

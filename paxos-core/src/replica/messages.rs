@@ -9,6 +9,7 @@ use crate::ballot::Ballot;
 use crate::election::Heartbeating;
 use crate::limits::ROUND_LEAP_MAX;
 use crate::message::{Accept, Accepted, Body, Header, Heartbeat, Promise, Refused, Success};
+use crate::mutants::{Mutant, mutant, rebind};
 use crate::node_id::{Boot, NodeId};
 use crate::outbox::Outbox;
 use crate::proposer::{Heard, Proposer, Report};
@@ -23,7 +24,7 @@ impl Replica {
         }
         let promised_round = self.acceptor.promised().map_or(0, |ballot| ballot.round);
         let horizon = self.round_seen.max(promised_round).saturating_add(ROUND_LEAP_MAX);
-        if highest_round(body) > horizon {
+        if highest_round(body) > horizon && !mutant(Mutant::AbsurdRoundBelieved) {
             self.stats.messages_absurd = self.stats.messages_absurd.saturating_add(1);
             return;
         }
@@ -71,6 +72,9 @@ impl Replica {
         }
         let (Some(voter), Proposer::Preparing(preparing)) = (self.genesis.membership().voter(from), &mut self.proposer)
         else {
+            if mutant(Mutant::LatePromiseRebinds) {
+                rebind(&mut self.log, promise);
+            }
             return; // a promise that comes late changes nothing that is bound
         };
         match preparing.on_promise(from, voter, boot, promise) {

@@ -40,6 +40,7 @@ use crate::learner::Learner;
 use crate::log::{Log, State};
 use crate::membership::Genesis;
 use crate::message::{Body, Header, Message};
+use crate::mutants::{Mutant, mutant};
 use crate::node_id::NodeId;
 use crate::outbox::FetchIds;
 use crate::persist::{Owner, Recovered};
@@ -121,6 +122,7 @@ impl Replica {
         let Recovered { formatted, boot, promised, first_unchosen, held } = recovered;
         config.validate(&formatted.genesis)?;
         let boot = boot.ok_or(StartError::NotStarted)?;
+        let promised = promised.filter(|_| !mutant(Mutant::PromiseForgottenAtStart));
         let membership = formatted.genesis.membership();
         let member = membership.member(formatted.node).copied();
         let mut log = Log::new(&config, first_unchosen);
@@ -128,6 +130,9 @@ impl Replica {
             if !log.admits_recovered(slot) {
                 let room = log.recovered_slots();
                 return Err(StartError::WindowTooSmall { slot, held: slot.since(first_unchosen), room });
+            }
+            if recovered.accepted.is_some() && mutant(Mutant::VotesForgottenAtStart) {
+                continue;
             }
             log.restore(slot, recovered.accepted.map_or(State::Chosen, State::Accepted), recovered.entry);
         }

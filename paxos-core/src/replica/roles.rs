@@ -8,6 +8,7 @@ use crate::action::{Action, FenceReason, ProposeError, ReadError, RoleReason};
 use crate::ballot::Ballot;
 use crate::entry::Entries;
 use crate::message::{Body, Prepare};
+use crate::mutants::{Mutant, mutant};
 use crate::outbox::Outbox;
 use crate::proposer::{Bounds, Leading, Preparing, Progress, Proposer};
 
@@ -136,7 +137,10 @@ impl Replica {
             }
         }
         while let Some(tag) = self.proposals.close_oldest() {
-            actions.push(Action::InDoubt { tag });
+            actions.push(match mutant(Mutant::DoubtReportedRefused) {
+                true => Action::ProposalRefused { tag, error: ProposeError::NotLeader { hint } },
+                false => Action::InDoubt { tag },
+            });
         }
         while let Some(tag) = self.reads.pop() {
             actions.push(Action::ReadFailed { tag, error: ReadError::LostLeadership });

@@ -11,6 +11,7 @@ use crate::gate::Testimony;
 use crate::limits::RUN_ENTRIES_MAX;
 use crate::log::Retain;
 use crate::message::{Accepted, Body, SuccessReply};
+use crate::mutants::{Mutant, mutant};
 use crate::node_id::{Boot, NodeId};
 use crate::outbox::Outbox;
 use crate::proposer::{Limits, Proposer};
@@ -170,6 +171,9 @@ impl Replica {
                 if let (Proposer::Leading(leading), Some(voter)) = (&mut self.proposer, self.voter)
                     && leading.ballot() == ballot
                 {
+                    if mutant(Mutant::AnsweredBeforeChosen) {
+                        self.log.choose_accepted(slots, ballot);
+                    }
                     let chosen = leading.on_votes(voter, slots, self.genesis.membership(), &mut self.log);
                     self.stats.slots_chosen = self.stats.slots_chosen.saturating_add(chosen);
                 }

@@ -9,6 +9,7 @@ use super::Replica;
 use crate::action::{Action, Recipients, RoleReason};
 use crate::config::ElectionPolicy;
 use crate::message::{Body, Echo, Heartbeat};
+use crate::mutants::{Mutant, mutant, prefix_past_holes};
 use crate::node_id::NodeId;
 use crate::outbox::Outbox;
 use crate::proposer::Proposer;
@@ -164,12 +165,14 @@ impl Replica {
             Proposer::Preparing(_) | Proposer::Leading(_) => None,
         };
         let echo: Option<Echo> = self.election.echo_for(node, self.acceptor.promised());
+        let passes = mutant(Mutant::PrefixPassesUnbound) && leading.is_some();
+        let prefix = if passes { prefix_past_holes(&self.log) } else { self.log.first_unchosen() };
         let heartbeat = Heartbeat {
             leading,
             following,
             contact: self.genesis.membership().is_phase2_quorum(contact),
             can_vote,
-            prefix: self.log.first_unchosen(),
+            prefix,
             first_unchosen: self.learner.durable_first_unchosen(),
             room: self.log.room(),
             round: self.reads.round(),
