@@ -1,16 +1,17 @@
 //! The room for bare replicas under an arbitrary schedule: no server, no clients' bytes, disks that are lists of
 //! records. It reaches strange corners of the core fast; whole servers live in `world.rs`.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use paxos_core::{
-    Action, Body, ClusterId, Config, Entries, Entry, Event, FetchId, Formatted, Genesis, Header, Incarnation, Instant,
-    Member, Membership, Message, NodeId, Receipt, Record, Recovery, Replica, Slot, SlotRange, Tag, Ticket, applied,
+    Action, Body, ClusterId, Config, Event, Formatted, Genesis, Header, Incarnation, Instant, Member, Membership,
+    Message, NodeId, Receipt, Record, Recovery, Replica, Slot, Tag, applied,
 };
 
 use crate::moves::{Blow, Move, Schedule};
 use crate::observer::{Fact, Moment, Observer, Violation};
+use crate::records::Records;
 use crate::rng::{Concern, Rng};
 use crate::trace::Trace;
 
@@ -69,58 +70,6 @@ struct Weather {
     late: u8,
 }
 
-/// A disk as a list of records.
-#[derive(Default)]
-struct Records {
-    durable: Vec<Record>,
-    waiting: VecDeque<(Ticket, Record)>,
-    fetches: VecDeque<(FetchId, SlotRange, usize)>,
-    /// What the newest record of each slot holds, as the log's reader would find it.
-    held: BTreeMap<Slot, Entry>,
-    chosen_below: Option<Slot>,
-}
-
-impl Records {
-    fn note(&mut self, record: &Record) {
-        let (first, entries) = match record {
-            Record::Accepted { first, entries, .. } | Record::Learned { first, entries } => (*first, entries),
-            Record::Chosen { below } => {
-                self.chosen_below = self.chosen_below.max(Some(*below));
-                return;
-            }
-            Record::Formatted(_) | Record::Started(_) | Record::Promised(_) => return,
-        };
-        for (offset, entry) in (0u64..).zip(entries.iter()) {
-            let slot = first.plus(offset);
-            if self.chosen_below.is_none_or(|below| slot >= below) {
-                self.held.insert(slot, entry.clone());
-            }
-        }
-    }
-
-    fn reread(&mut self) {
-        self.held.clear();
-        self.chosen_below = None;
-        let durable = std::mem::take(&mut self.durable);
-        durable.iter().for_each(|record| self.note(record));
-        self.durable = durable;
-    }
-
-    fn read(&self, slots: SlotRange, bytes_max: usize) -> Entries {
-        let mut bytes = 0;
-        let mut entries = Vec::new();
-        for slot in slots.iter() {
-            let Some(entry) = self.held.get(&slot) else { break };
-            bytes += entry.payload_bytes();
-            if !entries.is_empty() && bytes > bytes_max {
-                break;
-            }
-            entries.push(entry.clone());
-        }
-        entries.into()
-    }
-}
-
 fn cut(cuts: &mut Vec<(NodeId, NodeId)>, from: NodeId, to: NodeId) {
     if !cuts.contains(&(from, to)) {
         cuts.push((from, to));
@@ -174,7 +123,7 @@ impl<O: Observer> Bare<O> {
                 genesis: genesis.clone(),
             };
             bare.see(member.node, &Fact::Formatted(&formatted))?;
-            let disk = Records { durable: vec![Record::Formatted(formatted)], ..Records::default() };
+            let disk = Records::formatted(formatted);
             let rate = if schedule.drift { bare.rng.pick(&[RATE - 2, RATE, RATE + 2, RATE + 2]) } else { RATE };
             bare.seats.push(Seat { node: member.node, disk, replica: None, paused: false, rate });
         }

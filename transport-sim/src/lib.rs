@@ -12,6 +12,7 @@ mod moves;
 mod nemesis;
 mod network;
 mod observer;
+mod records;
 mod resp;
 mod rng;
 mod scenario;
