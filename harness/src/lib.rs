@@ -17,6 +17,7 @@ pub mod load;
 pub mod monitor;
 pub mod proxy;
 pub mod rivals;
+pub mod scenario;
 pub mod sim;
 pub mod status;
 pub mod target;
