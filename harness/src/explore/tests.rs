@@ -17,7 +17,7 @@ fn named(wanted: &str) -> Exploration {
 
 #[test]
 fn mutants_are_found_by_exploration_and_nothing_is_without_one() {
-    mutants::set(None);
+    mutants::set_everywhere(None);
     for name in ["one slot, two proposers", "one slot, two proposers, slow disks", "two slots, two proposers"] {
         let explored = explore(named(name), CAP, 2);
         println!("{name}: {} states, {:?}", explored.states, explored.took);
@@ -26,13 +26,13 @@ fn mutants_are_found_by_exploration_and_nothing_is_without_one() {
     }
     let cases = [
         (Mutant::VoteCountedTwice, "one slot, two proposers, slow disks"),
-        (Mutant::TestimonyBeforeSync, "one slot, two proposers, slow disks"),
+        (Mutant::VoteBeforeSync, "one slot, two proposers, slow disks"),
         (Mutant::PlainFirstUnchosenIndex, "two slots, two proposers of two commands each"),
     ];
     for (mutant, name) in cases {
-        mutants::set(Some(mutant));
+        mutants::set_everywhere(Some(mutant));
         let explored = explore(named(name), CAP, 2);
-        mutants::set(None);
+        mutants::set_everywhere(None);
         let broken = explored.broken.and_then(|path| path.last_state().broken.clone());
         println!("{mutant:?}: {broken:?} after {} states, {:?}", explored.states, explored.took);
         let told = matches!(broken, Some(Broken::NotChosen(..) | Broken::ChosenTwice(_) | Broken::AppliedWrongly(..)));
