@@ -4,8 +4,10 @@ use bytes::Bytes;
 use node::{ClientId, Input};
 use paxos_core::{Instant, NodeId};
 
-use crate::client::{Client, Wish};
+use crate::client::{Ask, Client, Operation, Wish};
+use crate::decisions::Stream;
 use crate::observer::{Fact, Observer, Violation};
+use crate::scenario::START;
 use crate::world::{Event, World};
 
 /// A client's connection to a node.
@@ -59,7 +61,12 @@ impl<O: Observer> World<O> {
     fn grant(&mut self, client: usize, wish: Wish) -> Result<(), Violation> {
         if self.trace.prints() {
             let now = self.now;
-            self.trace.line(self.report.steps, now, None, format_args!("c{} wishes {wish:?}", client + 1));
+            self.trace.line(
+                self.report.steps,
+                now,
+                None,
+                format_args!("c{} wishes {wish:?}", self.clients[client].name()),
+            );
         }
         match wish {
             Wish::Connect(node) => {
@@ -92,7 +99,11 @@ impl<O: Observer> World<O> {
                 }
             }
             Wish::Wake(at) => self.heap.push(at, Event::Wake { client }),
-            Wish::Asked(operation) => {
+            Wish::Asked(operation, due) => {
+                if let Some(asks) = &mut self.asks {
+                    let (Operation { id, args, .. }, due) = (&operation, due.max(START));
+                    asks.entry(id.client).or_default().push(Ask { number: id.number, due, args: args.clone() });
+                }
                 self.report.asked += 1;
                 self.trace.fold(self.now, NodeId(0), &(0u8, operation.id));
                 return self.see(NodeId(0), &Fact::Asked(&operation));
@@ -108,7 +119,10 @@ impl<O: Observer> World<O> {
                 return self.see(NodeId(0), &Fact::Unknown { id });
             }
             Wish::Nonsense(what) => {
-                return Err(Violation::new("replies-make-sense", format!("client {}: {what}", client + 1)));
+                return Err(Violation::new(
+                    "replies-make-sense",
+                    format!("client {}: {what}", self.clients[client].name()),
+                ));
             }
         }
         Ok(())
@@ -126,14 +140,16 @@ impl<O: Observer> World<O> {
     }
 
     pub(crate) fn towards_node(&mut self, connection: usize, event: Event) {
-        let delay = self.network.client_delay();
+        let client = self.clients[self.connections[connection].client].name();
+        let delay = self.network.client_delay(Stream::ToNode { client }, &mut self.decisions);
         let line = &mut self.connections[connection];
         line.to_node_last = line.to_node_last.max(self.now.plus_us(delay));
         self.heap.push(line.to_node_last, event);
     }
 
     pub(crate) fn towards_client(&mut self, connection: usize, event: Event) {
-        let delay = self.network.client_delay();
+        let client = self.clients[self.connections[connection].client].name();
+        let delay = self.network.client_delay(Stream::ToClient { client }, &mut self.decisions);
         let line = &mut self.connections[connection];
         line.to_client_last = line.to_client_last.max(self.now.plus_us(delay));
         self.heap.push(line.to_client_last, event);

@@ -7,7 +7,6 @@ use crate::client::Client;
 use crate::nemesis::Fault;
 use crate::network::Quality;
 use crate::observer::{Observer, Violation};
-use crate::scenario::DiskQuality;
 use crate::seat::Seat;
 use crate::world::{Event, World};
 
@@ -125,8 +124,6 @@ impl<O: Observer> World<O> {
         }
         self.healed = Some(Healed { at: self.now, patience_us: self.patience_us() });
         self.network.heal(Quality::CALM);
-        self.scenario.disk = DiskQuality::CALM;
-        self.scenario.slow_disks.clear();
         self.unreachable.clear();
         for seat in 0..self.seats.len() {
             self.seats[seat].stalled_until = self.now;
@@ -154,7 +151,8 @@ impl<O: Observer> World<O> {
         let config = &self.scenario.config;
         let patience = self.scenario.clients.iter().map(|manner| manner.patience_us).max().unwrap_or(0);
         let operations: u64 = self.clients.iter().map(Client::left).sum();
-        20 * config.election_timeout_us + 4 * patience + operations * OPERATION_US
+        let due_us = self.clients.iter().map(|client| client.due_for_us(self.now)).max().unwrap_or(0);
+        20 * config.election_timeout_us + 4 * patience + operations * OPERATION_US + due_us
     }
 
     fn is_done(&self) -> bool {
@@ -176,9 +174,8 @@ impl<O: Observer> World<O> {
         let clients: Vec<String> = self
             .clients
             .iter()
-            .enumerate()
-            .filter(|(_, client)| !client.is_done())
-            .map(|(at, client)| format!("client {} has {} open operations", at + 1, client.open()))
+            .filter(|client| !client.is_done())
+            .map(|client| format!("client {} has {} open operations", client.name(), client.open()))
             .collect();
         let nodes: Vec<String> = self
             .seats

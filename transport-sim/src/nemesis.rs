@@ -130,6 +130,52 @@ impl Fault {
         "remove",
     ];
 
+    /// The nodes that it names.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        match self {
+            Fault::Crash { node, .. }
+            | Fault::Terminate { node, .. }
+            | Fault::Pause { node, .. }
+            | Fault::CutClients { node, .. }
+            | Fault::ResetClients { node }
+            | Fault::HandOver { to: node }
+            | Fault::DiskStall { node, .. }
+            | Fault::DiskFailure { node, .. }
+            | Fault::Remove { node } => vec![*node],
+            Fault::PowerLoss { nodes, .. } => nodes.clone(),
+            Fault::Partition { cuts, .. } => cuts.iter().flat_map(|(from, to)| [*from, *to]).collect(),
+            Fault::Clog { from, to, .. } => vec![*from, *to],
+            Fault::Decapitate { .. } | Fault::Storm { .. } => Vec::new(),
+        }
+    }
+
+    /// What is left of it in a cluster without this node, if anything.
+    pub fn without(&self, gone: NodeId) -> Option<Fault> {
+        match self {
+            Fault::PowerLoss { nodes, down_us } => {
+                let nodes: Vec<NodeId> = nodes.iter().copied().filter(|node| *node != gone).collect();
+                (!nodes.is_empty()).then_some(Fault::PowerLoss { nodes, down_us: *down_us })
+            }
+            Fault::Partition { cuts, us } => {
+                let cuts: Vec<(NodeId, NodeId)> =
+                    cuts.iter().copied().filter(|(from, to)| *from != gone && *to != gone).collect();
+                (!cuts.is_empty()).then_some(Fault::Partition { cuts, us: *us })
+            }
+            Fault::Crash { .. }
+            | Fault::Terminate { .. }
+            | Fault::Pause { .. }
+            | Fault::Clog { .. }
+            | Fault::CutClients { .. }
+            | Fault::ResetClients { .. }
+            | Fault::HandOver { .. }
+            | Fault::DiskStall { .. }
+            | Fault::DiskFailure { .. }
+            | Fault::Decapitate { .. }
+            | Fault::Storm { .. }
+            | Fault::Remove { .. } => (!self.nodes().contains(&gone)).then(|| self.clone()),
+        }
+    }
+
     /// Where its name is in `NAMES`.
     pub fn kind(&self) -> usize {
         match self {

@@ -8,7 +8,7 @@ use paxos_core::{
     Config, ElectionPolicy, Genesis, Incarnation, Instant, Member, Membership, MembershipError, NodeId, QuorumSystem,
 };
 
-use crate::client::Manner;
+use crate::client::{Asks, Manner};
 use crate::nemesis::{self, Fault};
 use crate::network::Quality;
 use crate::rng::{Concern, Rng};
@@ -28,7 +28,7 @@ impl DiskQuality {
 }
 
 /// Everything that a world is made from.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Scenario {
     /// Seeds every stream.
     pub seed: u64,
@@ -210,19 +210,22 @@ fn disk(rng: &mut Rng) -> DiskQuality {
 }
 
 fn manners(rng: &mut Rng, us: u64) -> Vec<Manner> {
+    /// Within this time after the begin of the world all clients have begun.
+    const BEGIN_US: u64 = 1_000_000;
     let clients = rng.log_uniform(1, 12);
     let commands = rng.log_uniform(COMMANDS_MIN, COMMANDS_MIN * 8);
     let keys = rng.log_uniform(1, 32);
     let operations = commands.div_ceil(clients);
-    (0..clients)
-        .map(|_| Manner {
-            operations,
+    // Spread over three quarters of the faults, so that each sees some of them.
+    let think_us = us * 3 / 4 / operations;
+    (1..=clients)
+        .map(|client| Manner {
+            client: client as u32,
             depth: rng.log_uniform(1, 16) as usize,
-            // Spread over three quarters of the faults, so that each sees some of them.
-            think_us: us * 3 / 4 / operations,
             patience_us: rng.log_uniform(300_000, 2_500_000),
             once: rng.coin(),
-            keys,
+            begins_us: rng.below(BEGIN_US),
+            asks: Asks::Drawn { operations, think_us, keys },
         })
         .collect()
 }

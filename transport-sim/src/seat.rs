@@ -8,8 +8,10 @@ use node::{Address, Input, LogReadId, Node, Output, Settings};
 use paxos_core::{ClusterId, Formatted, Instant, Member, NodeId, Record, Recovered, SlotRange, Ticket, wire};
 
 use crate::clock::Clock;
+use crate::decisions::{Fate, Leaves, Stream};
 use crate::disk::SimFiles;
 use crate::observer::{Fact, Observer, Violation};
+use crate::rng::{Concern, Rng};
 use crate::world::{Event, World};
 
 /// The cluster that every node of a world belongs to.
@@ -123,7 +125,7 @@ impl<O: Observer> World<O> {
             stalled_until: self.now,
             down_us: 0,
             removed: false,
-            clock: Clock::new(self.now, 0, &mut self.clock_rng),
+            clock: Clock::new(self.now, 0, &mut self.rng_of(Concern::Clock, member.node, 0)),
             state: State::Down,
             paused: false,
             durable: vec![Record::Formatted(formatted)],
@@ -134,6 +136,11 @@ impl<O: Observer> World<O> {
         Ok(())
     }
 
+    /// What a process of a node draws for itself; nothing else shifts it.
+    fn rng_of(&self, concern: Concern, node: NodeId, life: u64) -> Rng {
+        Rng::keyed(self.scenario.seed, concern, u64::from(node.0), life)
+    }
+
     /// A process opens its log and begins to make its boot durable.
     pub(crate) fn start(&mut self, seat: usize) -> Result<(), Violation> {
         if !self.seats[seat].is_down() || self.seats[seat].removed {
@@ -142,19 +149,19 @@ impl<O: Observer> World<O> {
         let id = self.seats[seat].id;
         self.report.starts += 1;
         self.seats[seat].life += 1;
-        self.seats[seat].clock = Clock::new(self.now, self.scenario.drift, &mut self.clock_rng);
+        let life = self.seats[seat].life;
+        self.seats[seat].clock = Clock::new(self.now, self.scenario.drift, &mut self.rng_of(Concern::Clock, id, life));
         let opened = Wal::open(self.seats[seat].files.clone(), self.scenario.wal);
         let (mut wal, mut recovered) = opened.map_err(|error| broken("log-opens-after-a-crash", id, &error))?;
         self.report.torn_tails += u64::from(wal.torn_tail().is_some());
         self.survived(seat, &recovered)?;
-        let boot = recovered.next_boot(self.process_rng.draw());
+        let boot = recovered.next_boot(self.rng_of(Concern::Process, id, life).draw());
         let record = Record::Started(boot);
         let written = wal.append(&record).and_then(|()| wal.sync());
         written.map_err(|error| broken("log-takes-a-boot", id, &error))?;
         recovered.started(boot).map_err(|error| broken("boots-count-up", id, &error))?;
         self.seats[seat].writing = vec![record];
         self.seats[seat].state = State::Starting(Box::new((wal, recovered)));
-        let life = self.seats[seat].life;
         let sync_us = self.sync_us(seat);
         self.after(sync_us, Event::Ready { seat, life });
         Ok(())
@@ -180,7 +187,7 @@ impl<O: Observer> World<O> {
         let settings =
             Settings { paxos: self.scenario.config.clone(), addresses, limits: self.scenario.limits.clone() };
         let local = self.seats[seat].clock.read(self.now);
-        let seed = self.process_rng.draw();
+        let seed = self.rng_of(Concern::Process, id, life).split().draw();
         let node = Node::new(settings, recovered, local, seed).map_err(|error| broken("node-starts", id, &error))?;
         self.see(id, &Fact::Recovered { replica: node.replica() })?;
         self.seats[seat].state = State::Up(Box::new(Process {
@@ -217,7 +224,12 @@ impl<O: Observer> World<O> {
                 self.towards_client(connection, Event::Closed { connection });
             }
         }
-        let damage = self.seats[seat].files.crash(&mut self.disk_rng);
+        let mut leaves = Leaves::Nothing;
+        if self.seats[seat].files.uncommitted() > 0 {
+            let torn = |rng: &mut Rng| Fate { leaves: Leaves::Torn(rng.draw()), ..Fate::default() };
+            leaves = self.decisions.decide(Stream::Crash { node: id }, torn).leaves;
+        }
+        let damage = self.seats[seat].files.crash(leaves);
         if self.trace.prints() {
             self.trace.line(self.report.steps, self.now, Some(id), format_args!("crashed, {damage:?}"));
         }
@@ -365,13 +377,13 @@ impl<O: Observer> World<O> {
                 let message = wire::decode(&frame).map_err(|error| broken("frames-decode", id, &error))?;
                 self.see(id, &Fact::Sent { to: &to, message: &message })?;
                 for to in &to {
-                    let arrivals = self.network.send(now, id, to);
-                    for at in [arrivals.first, arrivals.second].into_iter().flatten() {
+                    let arrivals = self.network.send(now, id, to, &mut self.decisions);
+                    for arrival in [arrivals.first, arrivals.second].into_iter().flatten() {
                         let mut seat = self.seats.iter().position(|seat| seat.id == to).unwrap_or(0);
-                        if self.network.misroutes() {
+                        if arrival.astray {
                             seat = (seat + 1) % self.seats.len();
                         }
-                        self.heap.push(at, Event::Frame { seat, from: id, frame: frame.clone() });
+                        self.heap.push(arrival.at, Event::Frame { seat, from: id, frame: frame.clone() });
                     }
                 }
             }

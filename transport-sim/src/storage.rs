@@ -5,7 +5,10 @@ use node::wal::Wal;
 use node::{Input, LogReadId};
 use paxos_core::{Entries, Receipt, Record, Recovered, Recovery, RecoveryError, SlotRange};
 
+use crate::decisions::{Fate, Stream};
 use crate::observer::{Fact, Observer, Violation};
+use crate::rng::Rng;
+use crate::scenario::DiskQuality;
 use crate::seat::{LogRead, Seat, State, broken};
 use crate::world::{Event, World};
 
@@ -21,9 +24,14 @@ impl<O: Observer> World<O> {
     pub(crate) fn sync_us(&mut self, seat: usize) -> u64 {
         let id = self.seats[seat].id;
         let slow = self.scenario.slow_disks.iter().find(|(node, _)| *node == id);
-        let quality = slow.map_or(self.scenario.disk, |(_, quality)| *quality);
+        let quality = match (self.healed, slow) {
+            (Some(_), _) => DiskQuality::CALM,
+            (None, Some((_, quality))) => *quality,
+            (None, None) => self.scenario.disk,
+        };
         let stall = self.seats[seat].stalled_until.since_us(self.now);
-        quality.sync_us_min + self.disk_rng.exponential(quality.sync_jitter_us) + stall
+        let late = |rng: &mut Rng| Fate { late_us: rng.exponential(quality.sync_jitter_us), ..Fate::default() };
+        quality.sync_us_min + self.decisions.decide(Stream::Sync { node: id }, late).late_us + stall
     }
 
     /// Hands everything that waits to the disk, if it is free: one sync for all.
@@ -64,7 +72,8 @@ impl<O: Observer> World<O> {
         }
         /// One in so many syncs is checked by a whole recovery, which costs as much as the log is long.
         const SYNCS_PER_IMAGE: u64 = 128;
-        if self.disk_rng.below(SYNCS_PER_IMAGE) == 0 {
+        self.syncs += 1;
+        if self.syncs.is_multiple_of(SYNCS_PER_IMAGE) {
             self.worst_image_is_whole(seat)?;
         }
         if self.seats[seat].paused {
@@ -105,7 +114,8 @@ impl<O: Observer> World<O> {
             && process.reads.front().is_some_and(|read| read.after <= process.durable)
             && let Some(LogRead { id, slots, bytes_max, .. }) = process.reads.pop_front()
         {
-            let read_us = self.scenario.disk.sync_us_min;
+            let disk = if self.healed.is_some() { DiskQuality::CALM } else { self.scenario.disk };
+            let read_us = disk.sync_us_min;
             self.after(read_us, Event::LogRead { seat, life, id, slots, bytes_max });
         }
     }

@@ -4,21 +4,22 @@
 //! to the observer and folded into the trace. This file has the time and what happens next; `seat.rs` holds a node with
 //! its process and disk, `connections.rs` what passes between clients and nodes, `faults.rs` what goes wrong.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use node::{Input, LogReadId, Node};
 use paxos_core::{Instant, Member, NodeId, SlotRange};
 
-use crate::client::{Client, Wish};
+use crate::client::{Ask, Asks, Client, Wish};
 use crate::connections::Connection;
+use crate::decisions::Decisions;
 use crate::faults::Healed;
 use crate::heap::Heap;
 use crate::network::Network;
 use crate::observer::{Fact, Moment, Observer, Violation};
 use crate::report::Report;
-use crate::rng::{Concern, Rng};
 use crate::scenario::{START, Scenario};
+use crate::script::Script;
 use crate::seat::Seat;
 use crate::trace::Trace;
 
@@ -72,10 +73,12 @@ pub struct World<O> {
     pub(crate) heap: Heap<Event>,
     pub(crate) seats: Vec<Seat>,
     pub(crate) network: Network,
-    pub(crate) disk_rng: Rng,
-    pub(crate) process_rng: Rng,
-    pub(crate) clock_rng: Rng,
+    pub(crate) decisions: Decisions,
+    /// Syncs of all disks.
+    pub(crate) syncs: u64,
     pub(crate) report: Report,
+    /// What each client asked for, if it is written down.
+    pub(crate) asks: Option<BTreeMap<u32, Vec<Ask>>>,
     pub(crate) clients: Vec<Client>,
     pub(crate) lines: Vec<Option<usize>>,
     pub(crate) connections: Vec<Connection>,
@@ -94,15 +97,27 @@ impl<O: Observer> World<O> {
     /// # Errors
     /// What the observer objects to, or `disk` if a log cannot be made.
     pub fn new(scenario: Scenario, observer: O, trace: Trace) -> Result<World<O>, Violation> {
-        let seed = scenario.seed;
+        let decisions = Decisions::drawn(scenario.seed);
+        World::with(scenario, decisions, observer, trace)
+    }
+
+    /// Makes the world of a script, in which nothing is drawn that the script lists.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn replay(script: &Script, observer: O, trace: Trace) -> Result<World<O>, Violation> {
+        World::with(script.scenario.clone(), Decisions::listed(&script.decisions), observer, trace)
+    }
+
+    fn with(scenario: Scenario, decisions: Decisions, observer: O, trace: Trace) -> Result<World<O>, Violation> {
         let mut world = World {
             now: START,
             heap: Heap::default(),
             seats: Vec::new(),
-            network: Network::new(scenario.quality, Rng::new(seed, Concern::Network).split()),
-            disk_rng: Rng::new(seed, Concern::Disk).split(),
-            process_rng: Rng::new(seed, Concern::Process),
-            clock_rng: Rng::new(seed, Concern::Clock).split(),
+            network: Network::new(scenario.quality),
+            decisions,
+            syncs: 0,
+            asks: None,
             report: Report::default(),
             clients: Vec::new(),
             lines: vec![None; scenario.clients.len()],
@@ -119,10 +134,9 @@ impl<O: Observer> World<O> {
             world.format(*member)?;
         }
         let nodes: Vec<NodeId> = members.iter().map(|member| member.node).collect();
-        let mut workload = Rng::new(seed, Concern::Workload).split();
         for (client, manner) in world.scenario.clients.clone().into_iter().enumerate() {
-            world.clients.push(Client::new(client as u32 + 1, manner, nodes.clone(), workload.split()));
-            world.heap.push(START.plus_us(workload.below(1_000_000)), Event::Wake { client });
+            world.heap.push(START.plus_us(manner.begins_us), Event::Wake { client });
+            world.clients.push(Client::new(world.scenario.seed, manner, nodes.clone()));
         }
         for fault in 0..world.scenario.faults.len() {
             world.heap.push(world.scenario.faults[fault].0, Event::Strike { fault });
@@ -152,6 +166,23 @@ impl<O: Observer> World<O> {
             self.happen(event)?;
         }
         Ok(())
+    }
+
+    /// From now on everything that is decided is written down; to be called before `run`.
+    pub fn keep_decisions(&mut self) {
+        self.decisions.keep();
+        self.asks = Some(BTreeMap::new());
+    }
+
+    /// What was decided so far, if it was written down: to be replayed, edited or not.
+    pub fn script(&self) -> Script {
+        let mut scenario = self.scenario.clone();
+        if let Some(asks) = &self.asks {
+            for manner in &mut scenario.clients {
+                manner.asks = Asks::Listed(asks.get(&manner.client).cloned().unwrap_or_default());
+            }
+        }
+        Script::new(scenario, self.decisions.kept().to_vec())
     }
 
     /// How it went so far.

@@ -1,28 +1,62 @@
-//! Seeds of whole nodes: a scenario each.
+//! Worlds of whole nodes: the scenario of a seed, or a script.
 
 use paxos_core::ElectionPolicy;
-use transport_sim::{Scenario, Trace, Violation, World};
+use transport_sim::{Scenario, Script, Trace, Violation, World};
 
 use super::Outcome;
 use crate::invariants::Invariants;
 
 /// Runs the scenario of a seed.
 pub fn run(seed: u64, election: ElectionPolicy, steps: Option<u64>, trace: Trace) -> Outcome {
-    let mut outcome = Outcome::new(seed, trace.hash());
-    let made = Scenario::draw(seed, election).map_err(|error| Violation::new("start", error.to_string())).and_then(
-        |scenario| World::new(scenario.clone(), Invariants::with_clients(scenario.limits.sessions_max), trace),
-    );
-    let mut world = match made {
-        Ok(world) => world,
-        Err(violation) => return Outcome { violation: Some(violation), ..outcome },
+    match draw(seed, election, trace) {
+        Ok(world) => end(world, seed, steps).0,
+        Err(violation) => Outcome { violation: Some(violation), ..Outcome::new(seed, 0) },
+    }
+}
+
+/// Runs the scenario of a seed and writes everything down that decides the run.
+pub fn record(seed: u64, election: ElectionPolicy, steps: Option<u64>, trace: Trace) -> (Outcome, Option<Script>) {
+    match draw(seed, election, trace) {
+        Ok(mut world) => {
+            world.keep_decisions();
+            let (outcome, world) = end(world, seed, steps);
+            (outcome, Some(world.script()))
+        }
+        Err(violation) => (Outcome { violation: Some(violation), ..Outcome::new(seed, 0) }, None),
+    }
+}
+
+/// Runs a script.
+pub fn replay(script: &Script, steps: Option<u64>, trace: Trace) -> Outcome {
+    let seed = script.scenario.seed;
+    match World::replay(script, judge(&script.scenario), trace) {
+        Ok(world) => end(world, seed, steps).0,
+        Err(violation) => Outcome { violation: Some(violation), ..Outcome::new(seed, 0) },
+    }
+}
+
+fn judge(scenario: &Scenario) -> Invariants {
+    Invariants::with_clients(scenario.limits.sessions_max)
+}
+
+fn draw(seed: u64, election: ElectionPolicy, trace: Trace) -> Result<World<Invariants>, Violation> {
+    let drawn = Scenario::draw(seed, election).map_err(|error| Violation::new("start", error.to_string()));
+    drawn.and_then(|scenario| World::new(scenario.clone(), judge(&scenario), trace))
+}
+
+fn end(mut world: World<Invariants>, seed: u64, steps: Option<u64>) -> (Outcome, World<Invariants>) {
+    let violation = world.run(steps.unwrap_or(u64::MAX)).err();
+    let report = world.report();
+    let outcome = Outcome {
+        seed,
+        steps: report.steps,
+        simulated_us: report.simulated_us,
+        hash: world.trace.hash(),
+        tally: world.observer.tally(),
+        report,
+        violation,
     };
-    outcome.violation = world.run(steps.unwrap_or(u64::MAX)).err();
-    outcome.report = world.report();
-    outcome.steps = outcome.report.steps;
-    outcome.simulated_us = outcome.report.simulated_us;
-    outcome.hash = world.trace.hash();
-    outcome.tally = world.observer.tally();
-    outcome
+    (outcome, world)
 }
 
 #[cfg(test)]

@@ -6,8 +6,10 @@ mod cluster;
 mod failover;
 #[cfg(all(test, paxos_mutants))]
 mod mutants;
+pub mod replay;
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use paxos_core::ElectionPolicy;
@@ -42,12 +44,16 @@ pub struct Args {
     /// Ends a seed after so many steps.
     #[arg(long)]
     pub steps: Option<u64>,
+    /// Writes everything that decided the run of one seed here, for `paxos replay`.
+    #[arg(long, requires = "seed")]
+    pub log: Option<PathBuf>,
 }
 
 impl Args {
     /// The arguments of a silent run in this world.
     pub fn of(world: WorldKind, election: Election) -> Args {
-        Args { seed: None, seeds: None, first: 1, jobs: Some(1), trace: false, election, world, steps: None }
+        let jobs = Some(1);
+        Args { seed: None, seeds: None, first: 1, jobs, trace: false, election, world, steps: None, log: None }
     }
 }
 
@@ -125,11 +131,18 @@ impl Outcome {
             violation: None,
         }
     }
+
+    /// The run in a line.
+    fn line(&self) -> String {
+        let seconds = self.simulated_us as f64 / 1e6;
+        let (steps, chosen, hash) = (self.steps, self.tally.chosen, self.hash);
+        format!("{steps} steps, {seconds:.1} simulated seconds, {chosen} slots chosen, hash {hash:016x}")
+    }
 }
 
 /// Runs one seed.
 pub fn run_seed(args: &Args, seed: u64) -> Outcome {
-    let trace = if args.trace { Trace::to(std::io::BufWriter::new(std::io::stdout())) } else { Trace::silent() };
+    let trace = tracer(args.trace);
     match args.world {
         WorldKind::Node => cluster::run(seed, args.election.policy(), args.steps, trace),
         WorldKind::Bare => bare::run(seed, args.election.policy(), args.steps, trace),
@@ -146,12 +159,17 @@ pub fn main(args: &Args) -> ExitCode {
 }
 
 fn one(args: &Args, seed: u64) -> ExitCode {
-    let outcome = run_seed(args, seed);
-    let seconds = outcome.simulated_us as f64 / 1e6;
-    say(format_args!(
-        "seed {seed}: {} steps, {seconds:.1} simulated seconds, {} slots chosen, hash {:016x}",
-        outcome.steps, outcome.tally.chosen, outcome.hash
-    ));
+    let outcome = match &args.log {
+        None => run_seed(args, seed),
+        Some(path) => match logged(args, seed, path) {
+            Ok(outcome) => outcome,
+            Err(why) => {
+                let _ = writeln!(std::io::stderr(), "paxos: {why}");
+                return ExitCode::from(2);
+            }
+        },
+    };
+    say(format_args!("seed {seed}: {}", outcome.line()));
     match &outcome.violation {
         Some(violation) => {
             failure(args, seed, violation);
@@ -159,6 +177,23 @@ fn one(args: &Args, seed: u64) -> ExitCode {
         }
         None => ExitCode::SUCCESS,
     }
+}
+
+/// Runs a seed and writes its script to a file.
+fn logged(args: &Args, seed: u64, path: &Path) -> Result<Outcome, String> {
+    if args.world != WorldKind::Node {
+        return Err("--log is for --world node: a bare schedule is its own log".to_owned());
+    }
+    let (outcome, script) = cluster::record(seed, args.election.policy(), args.steps, tracer(args.trace));
+    let script = script.ok_or("the scenario of the seed is not legal")?;
+    std::fs::write(path, script.to_string()).map_err(|error| format!("{}: {error}", path.display()))?;
+    say(format_args!("script: {} ({} faults, commands and decisions)", path.display(), script.len()));
+    Ok(outcome)
+}
+
+/// Where the lines of a trace go, if anywhere.
+fn tracer(prints: bool) -> Trace {
+    if prints { Trace::to(std::io::BufWriter::new(std::io::stdout())) } else { Trace::silent() }
 }
 
 fn failure(args: &Args, seed: u64, violation: &Violation) {
