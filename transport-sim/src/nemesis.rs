@@ -149,6 +149,24 @@ impl Fault {
         }
     }
 
+    /// How long it, or what it leaves behind, lasts, in microseconds.
+    pub fn times_us(&mut self) -> Vec<&mut u64> {
+        match self {
+            Fault::Crash { down_us, .. }
+            | Fault::PowerLoss { down_us, .. }
+            | Fault::Terminate { down_us, .. }
+            | Fault::DiskFailure { down_us, .. }
+            | Fault::Decapitate { down_us } => vec![down_us],
+            Fault::Pause { us, .. }
+            | Fault::Partition { us, .. }
+            | Fault::Clog { us, .. }
+            | Fault::CutClients { us, .. }
+            | Fault::DiskStall { us, .. } => vec![us],
+            Fault::Storm { us, down_us, .. } => std::iter::once(us).chain(down_us.as_mut()).collect(),
+            Fault::ResetClients { .. } | Fault::HandOver { .. } | Fault::Remove { .. } => Vec::new(),
+        }
+    }
+
     /// What is left of it in a cluster without this node, if anything.
     pub fn without(&self, gone: NodeId) -> Option<Fault> {
         match self {

@@ -4,6 +4,9 @@ mod bare;
 mod cluster;
 #[cfg(test)]
 mod failover;
+#[cfg(test)]
+mod kept;
+mod minimise;
 #[cfg(all(test, paxos_mutants))]
 mod mutants;
 pub mod replay;
@@ -13,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use paxos_core::ElectionPolicy;
-use transport_sim::{Fault, Report, Trace, Violation};
+use transport_sim::{Fault, Report, Scenario, Trace, Violation};
 
 use crate::invariants::Tally;
 
@@ -47,13 +50,34 @@ pub struct Args {
     /// Writes everything that decided the run of one seed here, for `paxos replay`.
     #[arg(long, requires = "seed")]
     pub log: Option<PathBuf>,
+    /// Leaves a run that breaks an invariant as it is; else it is made as small as possible and written to a file.
+    #[arg(long)]
+    pub no_minimise: bool,
+    /// How long making a run small may take.
+    #[arg(long, default_value_t = 60)]
+    pub minimise_seconds: u64,
+    /// Where small runs are written, as `seed-<S>.script`.
+    #[arg(long, default_value = ".")]
+    pub scripts: PathBuf,
 }
 
 impl Args {
     /// The arguments of a silent run in this world.
     pub fn of(world: WorldKind, election: Election) -> Args {
-        let jobs = Some(1);
-        Args { seed: None, seeds: None, first: 1, jobs, trace: false, election, world, steps: None, log: None }
+        Args {
+            seed: None,
+            seeds: None,
+            first: 1,
+            jobs: Some(1),
+            trace: false,
+            election,
+            world,
+            steps: None,
+            log: None,
+            no_minimise: true,
+            minimise_seconds: 0,
+            scripts: PathBuf::from("."),
+        }
     }
 }
 
@@ -204,6 +228,26 @@ fn failure(args: &Args, seed: u64, violation: &Violation) {
         args.world.name(),
         args.election.name()
     ));
+    if args.world == WorldKind::Node && !args.no_minimise {
+        make_small(args, seed);
+    }
+}
+
+/// Makes a failing run small, writes it down, and says how to run it.
+fn make_small(args: &Args, seed: u64) {
+    let budget = std::time::Duration::from_secs(args.minimise_seconds);
+    let scenario = Scenario::draw(seed, args.election.policy()).ok();
+    let Some(minimal) = scenario.and_then(|scenario| minimise::minimise(&scenario, budget)) else {
+        return say(format_args!("the violation of seed {seed} did not come again: this is no deterministic run"));
+    };
+    let path = args.scripts.join(format!("seed-{seed}.script"));
+    match std::fs::write(&path, minimal.text()) {
+        Ok(()) => say(format_args!(
+            "smallest failing run: {minimal}\nreplay: cargo run --release --bin paxos -- replay {} --trace",
+            path.display()
+        )),
+        Err(error) => say(format_args!("{}: {error}", path.display())),
+    }
 }
 
 /// A closed pipe ends nobody's campaign.

@@ -2,9 +2,21 @@
 //! whole process, the tests beside it included.
 //! `RUSTFLAGS="--cfg paxos_mutants" cargo test -p harness --lib mutant`
 
-use paxos_core::mutants::{self, Mutant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use super::{Args, Election, WorldKind, run_seed};
+use paxos_core::ElectionPolicy;
+use paxos_core::mutants::{self, Mutant};
+use transport_sim::{Scenario, Script, Trace};
+
+use super::minimise::minimise;
+use super::{Args, Election, WorldKind, cluster, kept, run_seed};
+
+/// A mutant breaks the whole process: its tests run one after the other.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The first seed that catches a mutant, and the invariant that it broke.
 fn caught(world: WorldKind, budget: u64) -> Option<(u64, &'static str)> {
@@ -14,6 +26,7 @@ fn caught(world: WorldKind, budget: u64) -> Option<(u64, &'static str)> {
 
 #[test]
 fn mutants_are_caught() {
+    let _alone = alone();
     let cases = [
         (Mutant::VoteCountedTwice, WorldKind::Bare, 100),
         (Mutant::VoteCountedTwice, WorldKind::Node, 100),
@@ -28,5 +41,74 @@ fn mutants_are_caught() {
         mutants::set(None);
         println!("{mutant:?} in {world:?}: {found:?}");
         assert!(found.is_some(), "{mutant:?} survived {budget} seeds of {world:?}");
+    }
+}
+
+/// The run that shows a mutant, as small as it was made, kept for ever.
+const KEPT: [(Mutant, &str); 3] = [
+    (Mutant::VoteCountedTwice, "vote-counted-twice"),
+    (Mutant::TestimonyBeforeSync, "testimony-before-sync"),
+    (Mutant::PlainFirstUnchosenIndex, "plain-first-unchosen-index"),
+];
+
+/// What a script breaks.
+fn broken(script: &Script) -> Option<&'static str> {
+    cluster::replay(script, None, Trace::silent()).violation.map(|violation| violation.invariant)
+}
+
+/// Minimal runs of three kinds of defect. `PAXOS_BLESS=1` keeps them as the regression scripts.
+#[test]
+fn mutants_are_made_small() {
+    let _alone = alone();
+    /// Faults, commands and decisions that a minimal run has at the most; the runs found have hundreds at least, and
+    /// those that fail late ten thousands.
+    const LEN_MAX: usize = 24;
+    for ((mutant, name), budget) in KEPT.into_iter().zip([100, 20, 1_000]) {
+        mutants::set(Some(mutant));
+        let (seed, invariant) = caught(WorldKind::Node, budget).expect("it is caught");
+        let scenario = Scenario::draw(seed, ElectionPolicy::Stable).expect("a legal scenario");
+        let minimal = minimise(&scenario, Duration::from_secs(60)).expect("the run fails again");
+        println!("{mutant:?} in seed {seed}: {minimal}");
+        let script: Script = minimal.text().parse().expect("what was written can be read");
+        assert_eq!(minimal.violation.invariant, invariant, "{mutant:?} breaks what it broke");
+        assert_eq!(broken(&script), Some(invariant), "{mutant:?} breaks it in the script");
+        mutants::set(None);
+        assert_eq!(broken(&script), None, "{}", minimal.text());
+        assert!(script.len() <= LEN_MAX && script.len() * 10 <= minimal.len_before, "{mutant:?}: {minimal}");
+        if std::env::var_os("PAXOS_BLESS").is_some() {
+            std::fs::write(kept::path(name, "script"), minimal.text()).expect("the script is written");
+        }
+    }
+}
+
+/// As `paxos sim` does it: the script of a failing seed is there, and its replay fails.
+#[test]
+fn mutants_leave_a_script_behind() {
+    let _alone = alone();
+    let dir = std::env::temp_dir().join(format!("paxos-sim-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a directory");
+    mutants::set(Some(Mutant::TestimonyBeforeSync));
+    let args = Args { scripts: dir.clone(), ..Args::of(WorldKind::Node, Election::Stable) };
+    super::make_small(&Args { minimise_seconds: 60, ..args }, 1);
+    let script = super::replay::read(&dir.join("seed-1.script")).expect("a script");
+    let broken = broken(&script);
+    mutants::set(None);
+    std::fs::remove_dir_all(dir).expect("the directory is ours");
+    assert!(broken.is_some());
+}
+
+/// The kept scripts go on showing what they were kept for; if the core says other things at other times now, and one
+/// does not, find it anew with `PAXOS_BLESS=1`.
+#[test]
+fn mutants_break_the_scripts_that_are_kept() {
+    let _alone = alone();
+    for (mutant, name) in KEPT {
+        let text = std::fs::read_to_string(kept::path(name, "script")).expect("the script is there");
+        let script: Script = text.parse().unwrap_or_else(|misread| panic!("{name}: {misread}"));
+        mutants::set(Some(mutant));
+        let broken = broken(&script);
+        mutants::set(None);
+        let expected = text.lines().next().and_then(|line| line.strip_prefix("# Breaks ")?.split(':').next());
+        assert!(broken.is_some() && broken == expected, "{name} breaks {broken:?}, not {expected:?}");
     }
 }
