@@ -6,7 +6,7 @@ use paxos_core::{Instant, NodeId};
 
 use crate::client::{Ask, Client, Operation, Wish};
 use crate::decisions::Stream;
-use crate::observer::{Fact, Observer, Violation};
+use crate::observer::{Fact, Observer, Violation, Way};
 use crate::scenario::START;
 use crate::world::{Event, World};
 
@@ -89,7 +89,8 @@ impl<O: Observer> World<O> {
             }
             Wish::Send(bytes) => {
                 if let Some(connection) = self.lines[client] {
-                    self.towards_node(connection, Event::ToNode { connection, bytes });
+                    self.towards_node(connection, Event::ToNode { connection, bytes: bytes.clone() });
+                    return self.carried(connection, Way::ToNode, &bytes);
                 }
             }
             Wish::HangUp => {
@@ -155,6 +156,16 @@ impl<O: Observer> World<O> {
         self.heap.push(line.to_client_last, event);
     }
 
+    fn carried(&mut self, connection: usize, way: Way, bytes: &Bytes) -> Result<(), Violation> {
+        let line = &self.connections[connection];
+        let client = self.clients[line.client].name();
+        let arrives = match way {
+            Way::ToNode => line.to_node_last,
+            Way::ToClient => line.to_client_last,
+        };
+        self.see(self.seats[line.seat].id, &Fact::Carried { client, way, arrives, bytes })
+    }
+
     pub(crate) fn opened(&mut self, connection: usize) -> Result<(), Violation> {
         /// How long a connection attempt that nobody answers takes to fail.
         const CONNECT_US: u64 = 500_000;
@@ -216,12 +227,13 @@ impl<O: Observer> World<O> {
     }
 
     /// A node sends to a client.
-    pub(crate) fn reply(&mut self, client: ClientId, bytes: Bytes) {
+    pub(crate) fn reply(&mut self, client: ClientId, bytes: Bytes) -> Result<(), Violation> {
         let connection = client.0 as usize;
         if self.unreachable.contains(&self.connections[connection].seat) {
             self.connections[connection].broken = true;
         }
-        self.towards_client(connection, Event::ToClient { connection, bytes });
+        self.towards_client(connection, Event::ToClient { connection, bytes: bytes.clone() });
+        self.carried(connection, Way::ToClient, &bytes)
     }
 
     /// A node closes a client's connection.

@@ -6,9 +6,9 @@ use paxos_core::{Instant, NodeId, Role};
 use crate::client::Client;
 use crate::nemesis::Fault;
 use crate::network::Quality;
-use crate::observer::{Observer, Violation};
+use crate::observer::{Fact, Observer, Violation};
 use crate::seat::Seat;
-use crate::world::{Event, World};
+use crate::world::{Event, NOBODY, World};
 
 /// When the faults ended, and how long the world may take from then on to come to rest.
 #[derive(Clone, Copy, Debug)]
@@ -30,16 +30,14 @@ impl<O: Observer> World<O> {
             self.trace.line(self.report.steps, self.now, None, format_args!("fault {fault:?}"));
         }
         self.report.faults[fault.kind()] += 1;
+        self.see(NOBODY, &Fact::Struck(fault))?;
         match fault {
             Fault::Crash { node, down_us } => self.crash(self.seat_of(*node), Some(*down_us), true),
             Fault::PowerLoss { nodes, down_us } => {
                 nodes.iter().try_for_each(|node| self.crash(self.seat_of(*node), Some(*down_us), false))
             }
             Fault::Terminate { node, down_us } => self.terminate(self.seat_of(*node), *down_us),
-            Fault::Pause { node, us } => {
-                self.pause(self.seat_of(*node), *us);
-                Ok(())
-            }
+            Fault::Pause { node, us } => self.pause(self.seat_of(*node), *us),
             Fault::Partition { cuts, us } => {
                 cuts.iter().for_each(|(from, to)| self.network.cut(*from, *to));
                 self.after(*us, Event::Mend { cuts: cuts.clone() });
@@ -122,6 +120,7 @@ impl<O: Observer> World<O> {
         if self.trace.prints() {
             self.trace.line(self.report.steps, self.now, None, format_args!("all faults end"));
         }
+        self.see(NOBODY, &Fact::Healed)?;
         self.healed = Some(Healed { at: self.now, patience_us: self.patience_us() });
         self.network.heal(Quality::CALM);
         self.unreachable.clear();

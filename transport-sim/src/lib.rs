@@ -36,7 +36,7 @@ pub use heap::Heap;
 pub use moves::{HEAD_BYTES, MOVE_BYTES, Move, Schedule};
 pub use nemesis::{FAULT_KINDS, Fault, plan};
 pub use network::{Arrival, Arrivals, Mischief, Network, Quality};
-pub use observer::{Fact, Moment, Observer, Violation};
+pub use observer::{Fact, Moment, Observer, Violation, Way};
 pub use report::Report;
 pub use resp::{Malformed, Replies, Reply, request};
 pub use rng::{Concern, Rng};

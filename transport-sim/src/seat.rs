@@ -2,6 +2,7 @@
 //! carried out, how it dies and starts again. `storage.rs` holds what its disk does.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 use node::wal::Wal;
 use node::{Address, Input, LogReadId, Node, Output, Settings};
@@ -12,7 +13,7 @@ use crate::decisions::{Fate, Leaves, Stream};
 use crate::disk::SimFiles;
 use crate::observer::{Fact, Observer, Violation};
 use crate::rng::{Concern, Rng};
-use crate::world::{Event, World};
+use crate::world::{Event, Letter, World};
 
 /// The cluster that every node of a world belongs to.
 const CLUSTER: ClusterId = ClusterId::new(0x5eed);
@@ -154,7 +155,9 @@ impl<O: Observer> World<O> {
         let opened = Wal::open(self.seats[seat].files.clone(), self.scenario.wal);
         let (mut wal, mut recovered) = opened.map_err(|error| broken("log-opens-after-a-crash", id, &error))?;
         self.report.torn_tails += u64::from(wal.torn_tail().is_some());
-        self.survived(seat, &recovered)?;
+        let written = self.seats[seat].writing.len();
+        let kept = self.survived(seat, &recovered)?;
+        self.see(id, &Fact::Starting { torn_tail: wal.torn_tail().is_some(), written, kept })?;
         let boot = recovered.next_boot(self.rng_of(Concern::Process, id, life).draw());
         let record = Record::Started(boot);
         let written = wal.append(&record).and_then(|()| wal.sync());
@@ -248,13 +251,14 @@ impl<O: Observer> World<O> {
         self.crash(seat, Some(down_us), true)
     }
 
-    pub(crate) fn pause(&mut self, seat: usize, us: u64) {
+    pub(crate) fn pause(&mut self, seat: usize, us: u64) -> Result<(), Violation> {
         if self.seats[seat].node().is_none() || self.seats[seat].paused {
-            return;
+            return Ok(());
         }
         self.seats[seat].paused = true;
         let life = self.seats[seat].life;
         self.after(us, Event::Resume { seat, life });
+        self.see(self.seats[seat].id, &Fact::Paused)
     }
 
     /// The process goes on and finds everything that came meanwhile.
@@ -267,7 +271,7 @@ impl<O: Observer> World<O> {
             self.after(0, event);
         }
         self.arm(seat);
-        Ok(())
+        self.see(self.seats[seat].id, &Fact::Resumed)
     }
 
     pub(crate) fn timer(&mut self, seat: usize, armed: u64) -> Result<(), Violation> {
@@ -327,6 +331,20 @@ impl<O: Observer> World<O> {
         self.heap.push(due, Event::Timer { seat, armed });
     }
 
+    /// A message reaches a node, if its process is there.
+    pub(crate) fn receive(&mut self, seat: usize, letter: Letter) -> Result<(), Violation> {
+        if self.seats[seat].waits() {
+            self.seats[seat].backlog.push(Event::Frame { seat, letter });
+            return Ok(());
+        }
+        if self.seats[seat].node().is_none() {
+            return Ok(());
+        }
+        let Letter { number, from, frame, message } = letter;
+        self.see(self.seats[seat].id, &Fact::Received { letter: number, message: &message })?;
+        self.input(seat, Input::PeerFrame { from, frame })
+    }
+
     /// Hands an input to a node that runs, and carries out what it asks for.
     pub(crate) fn input(&mut self, seat: usize, input: Input) -> Result<(), Violation> {
         if self.seats[seat].paused || self.seats[seat].node().is_none() {
@@ -375,15 +393,22 @@ impl<O: Observer> World<O> {
             Output::ToPeers { to, frame } => {
                 self.trace.fold(now, id, &frame);
                 let message = wire::decode(&frame).map_err(|error| broken("frames-decode", id, &error))?;
+                let message = Rc::new(message);
                 self.see(id, &Fact::Sent { to: &to, message: &message })?;
                 for to in &to {
+                    let cut = !self.network.passes(id, to);
                     let arrivals = self.network.send(now, id, to, &mut self.decisions);
+                    self.letters += 1;
+                    let number = self.letters;
+                    self.see(id, &Fact::Posted { letter: number, to, message: &message, arrivals, cut })?;
                     for arrival in [arrivals.first, arrivals.second].into_iter().flatten() {
                         let mut seat = self.seats.iter().position(|seat| seat.id == to).unwrap_or(0);
                         if arrival.astray {
                             seat = (seat + 1) % self.seats.len();
                         }
-                        self.heap.push(arrival.at, Event::Frame { seat, from: id, frame: frame.clone() });
+                        let (frame, message) = (frame.clone(), Rc::clone(&message));
+                        let letter = Letter { number, from: id, frame, message };
+                        self.heap.push(arrival.at, Event::Frame { seat, letter });
                     }
                 }
             }
@@ -396,7 +421,7 @@ impl<O: Observer> World<O> {
             }
             Output::ToClient { client, bytes } => {
                 self.trace.fold(now, id, &(client, &bytes));
-                self.reply(client, bytes);
+                self.reply(client, bytes)?;
             }
             Output::CloseClient { client, .. } => self.close(client),
             Output::PauseClient { client } => self.pause_client(client, true),

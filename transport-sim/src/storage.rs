@@ -52,10 +52,11 @@ impl<O: Observer> World<O> {
             return self.input(seat, Input::PersistFailed);
         }
         process.syncing = true;
+        let records = process.tickets.len();
         let life = self.seats[seat].life;
         let sync_us = self.sync_us(seat);
         self.after(sync_us, Event::Synced { seat, life });
-        Ok(())
+        self.see(self.seats[seat].id, &Fact::Syncing { records })
     }
 
     /// The disk has done what it was asked for.
@@ -70,6 +71,7 @@ impl<O: Observer> World<O> {
                 self.durable(seat, record)?;
             }
         }
+        self.see(self.seats[seat].id, &Fact::Synced)?;
         /// One in so many syncs is checked by a whole recovery, which costs as much as the log is long.
         const SYNCS_PER_IMAGE: u64 = 128;
         self.syncs += 1;
@@ -141,6 +143,7 @@ impl<O: Observer> World<O> {
             Ok(entries) => entries,
             Err(error) => return Err(broken("log-reads-what-is-chosen", node, &error)),
         };
+        self.see(node, &Fact::LogRead { first: slots.first, entries: entries.len() })?;
         self.input(seat, Input::LogRead { id, first: slots.first, entries })
     }
 
@@ -159,8 +162,8 @@ impl<O: Observer> World<O> {
         }
     }
 
-    /// What was recovered is what was durable, and of what the disk was at when it stopped, a first part.
-    pub(crate) fn survived(&mut self, seat: usize, recovered: &Recovered) -> Result<(), Violation> {
+    /// What was recovered is what was durable, and of what the disk was at when it stopped, a first part: its length.
+    pub(crate) fn survived(&mut self, seat: usize, recovered: &Recovered) -> Result<usize, Violation> {
         let id = self.seats[seat].id;
         let writing = std::mem::take(&mut self.seats[seat].writing);
         for kept in (0..=writing.len()).rev() {
@@ -169,7 +172,7 @@ impl<O: Observer> World<O> {
                 for record in writing.into_iter().take(kept) {
                     self.durable(seat, record)?;
                 }
-                return Ok(());
+                return Ok(kept);
             }
         }
         let why = format!(

@@ -5,10 +5,11 @@
 //! its process and disk, `connections.rs` what passes between clients and nodes, `faults.rs` what goes wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use bytes::Bytes;
-use node::{Input, LogReadId, Node};
-use paxos_core::{Instant, Member, NodeId, SlotRange};
+use node::{LogReadId, Node};
+use paxos_core::{Instant, Member, Message, NodeId, SlotRange};
 
 use crate::client::{Ask, Asks, Client, Wish};
 use crate::connections::Connection;
@@ -23,11 +24,24 @@ use crate::script::Script;
 use crate::seat::Seat;
 use crate::trace::Trace;
 
+/// What happens to no node in particular happens to this one, which is none.
+pub(crate) const NOBODY: NodeId = NodeId(0);
+
+/// One copy of a message.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter {
+    /// Counts all that were ever sent.
+    pub(crate) number: u64,
+    pub(crate) from: NodeId,
+    pub(crate) frame: Bytes,
+    pub(crate) message: Rc<Message>,
+}
+
 /// Something that is still to happen.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A frame arrives.
-    Frame { seat: usize, from: NodeId, frame: Bytes },
+    Frame { seat: usize, letter: Letter },
     /// A node wants to be called; only the newest such event of a process counts.
     Timer { seat: usize, armed: u64 },
     /// The disk has done what it was asked for.
@@ -74,6 +88,8 @@ pub struct World<O> {
     pub(crate) seats: Vec<Seat>,
     pub(crate) network: Network,
     pub(crate) decisions: Decisions,
+    /// Copies of messages.
+    pub(crate) letters: u64,
     /// Syncs of all disks.
     pub(crate) syncs: u64,
     pub(crate) report: Report,
@@ -116,6 +132,7 @@ impl<O: Observer> World<O> {
             seats: Vec::new(),
             network: Network::new(scenario.quality),
             decisions,
+            letters: 0,
             syncs: 0,
             asks: None,
             report: Report::default(),
@@ -215,13 +232,7 @@ impl<O: Observer> World<O> {
 
     fn happen(&mut self, event: Event) -> Result<(), Violation> {
         match event {
-            Event::Frame { seat, from, frame } => {
-                if self.seats[seat].waits() {
-                    self.seats[seat].backlog.push(Event::Frame { seat, from, frame });
-                    return Ok(());
-                }
-                self.input(seat, Input::PeerFrame { from, frame })
-            }
+            Event::Frame { seat, letter } => self.receive(seat, letter),
             Event::Timer { seat, armed } => self.timer(seat, armed),
             Event::Synced { seat, life } => self.synced(seat, life),
             Event::LogRead { seat, life, id, slots, bytes_max } => self.log_read(seat, life, id, slots, bytes_max),
@@ -244,7 +255,7 @@ impl<O: Observer> World<O> {
             Event::Decapitate { down_us } => self.decapitate(down_us),
             Event::Mend { cuts } => {
                 cuts.iter().for_each(|(from, to)| self.network.mend(*from, *to));
-                Ok(())
+                self.see(NOBODY, &Fact::Mended { cuts: &cuts })
             }
             Event::MendClients { seat } => {
                 self.unreachable.remove(&seat);

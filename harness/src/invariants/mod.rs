@@ -280,6 +280,19 @@ impl Observer for Invariants {
                 Ok(())
             }
             Fact::Durable(record) => self.durable(node, record),
+            // Where messages are on their way, and when disks work, is for pictures and probes.
+            Fact::Posted { .. }
+            | Fact::Received { .. }
+            | Fact::Carried { .. }
+            | Fact::Syncing { .. }
+            | Fact::Synced
+            | Fact::LogRead { .. }
+            | Fact::Starting { .. }
+            | Fact::Paused
+            | Fact::Resumed
+            | Fact::Struck(_)
+            | Fact::Mended { .. }
+            | Fact::Healed => Ok(()),
             Fact::Sent { message, .. } => self.sent(node, message),
             Fact::Started { boot } => self.with(node, |seen| {
                 let last = seen.boot.replace(*boot);

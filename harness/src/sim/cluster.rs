@@ -1,62 +1,113 @@
 //! Worlds of whole nodes: the scenario of a seed, or a script.
 
 use paxos_core::ElectionPolicy;
-use transport_sim::{Scenario, Script, Trace, Violation, World};
+use transport_sim::{Fact, Moment, Observer, Scenario, Script, Trace, Violation, World};
 
 use super::Outcome;
+use super::chart::Chart;
 use crate::invariants::Invariants;
 
-/// Runs the scenario of a seed.
-pub fn run(seed: u64, election: ElectionPolicy, steps: Option<u64>, trace: Trace) -> Outcome {
-    match draw(seed, election, trace) {
-        Ok(world) => end(world, seed, steps).0,
-        Err(violation) => Outcome { violation: Some(violation), ..Outcome::new(seed, 0) },
+/// What is wanted of a run beside its outcome.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Where its trace goes.
+    pub trace: Trace,
+    /// After how many steps it ends.
+    pub steps: Option<u64>,
+    /// Everything that decided it.
+    pub script: bool,
+    /// Everything that happened.
+    pub chart: bool,
+}
+
+impl Wanted {
+    /// Nothing but the outcome.
+    pub fn nothing() -> Wanted {
+        Wanted { trace: Trace::silent(), steps: None, script: false, chart: false }
     }
 }
 
-/// Runs the scenario of a seed and writes everything down that decides the run.
-pub fn record(seed: u64, election: ElectionPolicy, steps: Option<u64>, trace: Trace) -> (Outcome, Option<Script>) {
-    match draw(seed, election, trace) {
-        Ok(mut world) => {
-            world.keep_decisions();
-            let (outcome, world) = end(world, seed, steps);
-            (outcome, Some(world.script()))
+/// A run that is over.
+#[derive(Debug)]
+pub struct Run {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What decided it, if that was wanted.
+    pub script: Option<Script>,
+    /// What happened, if that was wanted.
+    pub chart: Option<Chart>,
+}
+
+/// The judge, and who looks on beside it.
+#[derive(Debug)]
+pub struct Watch {
+    judge: Invariants,
+    chart: Option<Chart>,
+}
+
+impl Observer for Watch {
+    fn see(&mut self, moment: Moment, fact: &Fact<'_>) -> Result<(), Violation> {
+        if let Some(chart) = &mut self.chart {
+            chart.keep(moment, fact);
         }
-        Err(violation) => (Outcome { violation: Some(violation), ..Outcome::new(seed, 0) }, None),
+        self.judge.see(moment, fact)
     }
+}
+
+/// Runs the scenario of a seed.
+pub fn run(seed: u64, election: ElectionPolicy, wanted: Wanted) -> Run {
+    match Scenario::draw(seed, election) {
+        Ok(scenario) => run_scenario(scenario, wanted),
+        Err(error) => Run::failed(seed, Violation::new("start", error.to_string())),
+    }
+}
+
+/// Runs a scenario, its decisions drawn.
+pub fn run_scenario(scenario: Scenario, wanted: Wanted) -> Run {
+    let (seed, watch) = (scenario.seed, Watch::new(&scenario, wanted.chart));
+    Run::of(seed, World::new(scenario, watch, wanted.trace), wanted.steps, wanted.script)
 }
 
 /// Runs a script.
-pub fn replay(script: &Script, steps: Option<u64>, trace: Trace) -> Outcome {
-    let seed = script.scenario.seed;
-    match World::replay(script, judge(&script.scenario), trace) {
-        Ok(world) => end(world, seed, steps).0,
-        Err(violation) => Outcome { violation: Some(violation), ..Outcome::new(seed, 0) },
+pub fn replay(script: &Script, wanted: Wanted) -> Run {
+    let (seed, watch) = (script.scenario.seed, Watch::new(&script.scenario, wanted.chart));
+    Run::of(seed, World::replay(script, watch, wanted.trace), wanted.steps, wanted.script)
+}
+
+impl Watch {
+    fn new(scenario: &Scenario, chart: bool) -> Watch {
+        let judge = Invariants::with_clients(scenario.limits.sessions_max);
+        Watch { judge, chart: chart.then(Chart::default) }
     }
 }
 
-fn judge(scenario: &Scenario) -> Invariants {
-    Invariants::with_clients(scenario.limits.sessions_max)
-}
+impl Run {
+    fn failed(seed: u64, violation: Violation) -> Run {
+        let outcome = Outcome { violation: Some(violation), ..Outcome::new(seed, 0) };
+        Run { outcome, script: None, chart: None }
+    }
 
-fn draw(seed: u64, election: ElectionPolicy, trace: Trace) -> Result<World<Invariants>, Violation> {
-    let drawn = Scenario::draw(seed, election).map_err(|error| Violation::new("start", error.to_string()));
-    drawn.and_then(|scenario| World::new(scenario.clone(), judge(&scenario), trace))
-}
-
-fn end(mut world: World<Invariants>, seed: u64, steps: Option<u64>) -> (Outcome, World<Invariants>) {
-    let violation = world.run(steps.unwrap_or(u64::MAX)).err();
-    let report = world.report();
-    let outcome = Outcome {
-        seed,
-        steps: report.steps,
-        simulated_us: report.simulated_us,
-        hash: world.trace.hash(),
-        tally: world.observer.tally(),
-        report,
-        violation,
-    };
-    (outcome, world)
+    fn of(seed: u64, world: Result<World<Watch>, Violation>, steps: Option<u64>, script: bool) -> Run {
+        let mut world = match world {
+            Ok(world) => world,
+            Err(violation) => return Run::failed(seed, violation),
+        };
+        if script {
+            world.keep_decisions();
+        }
+        let violation = world.run(steps.unwrap_or(u64::MAX)).err();
+        let report = world.report();
+        let outcome = Outcome {
+            seed,
+            steps: report.steps,
+            simulated_us: report.simulated_us,
+            hash: world.trace.hash(),
+            tally: world.observer.judge.tally(),
+            report,
+            violation,
+        };
+        Run { outcome, script: script.then(|| world.script()), chart: world.observer.chart.take() }
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +118,7 @@ mod tests {
     fn whole_nodes_keep_the_invariants_under_both_policies() {
         for (election, seeds) in [(ElectionPolicy::Stable, 24), (ElectionPolicy::HighestId, 12)] {
             for seed in 1..=seeds {
-                let outcome = run(seed, election, None, Trace::silent());
+                let outcome = run(seed, election, Wanted::nothing()).outcome;
                 assert_eq!(outcome.violation, None, "seed {seed} under {election:?}");
                 assert!(outcome.simulated_us >= transport_sim::FAULTS_US_MIN, "seed {seed}");
                 assert!(outcome.report.asked >= transport_sim::COMMANDS_MIN, "seed {seed}");
@@ -78,7 +129,7 @@ mod tests {
     #[test]
     fn the_same_seed_is_the_same_trace() {
         let hashes: Vec<u64> =
-            [3, 3, 4].map(|seed| run(seed, ElectionPolicy::Stable, None, Trace::silent()).hash).into();
+            [3, 3, 4].map(|seed| run(seed, ElectionPolicy::Stable, Wanted::nothing()).outcome.hash).into();
         assert_eq!(hashes[0], hashes[1]);
         assert_ne!(hashes[0], hashes[2]);
     }

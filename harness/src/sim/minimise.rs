@@ -12,10 +12,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use transport_sim::{Asks, Decision, Fault, START, Scenario, Script, Trace, Violation, World};
+use transport_sim::{Asks, Decision, Fault, START, Scenario, Script, Violation};
 
 use self::edits::{SIMPLER, asks_of, ddmin, every_time, kind_of, members, with_asks, without_node};
-use crate::invariants::Invariants;
+use super::cluster::{self, Run, Wanted};
 
 /// A run that breaks an invariant with little in it.
 #[derive(Clone, Debug)]
@@ -136,28 +136,29 @@ impl Search {
 
     /// Runs a scenario whose decisions are drawn.
     fn drawn(&mut self, scenario: Scenario) -> Option<Found> {
-        let judge = Invariants::with_clients(scenario.limits.sessions_max);
-        self.run(World::new(scenario, judge, Trace::silent()))
+        self.runs += 1;
+        self.found(cluster::run_scenario(scenario, self.wanted()))
     }
 
     /// Runs a script.
     fn listed(&mut self, script: &Script) -> Option<Found> {
-        let judge = Invariants::with_clients(script.scenario.limits.sessions_max);
-        self.run(World::replay(script, judge, Trace::silent()))
+        self.runs += 1;
+        self.found(cluster::replay(script, self.wanted()))
     }
 
-    fn run(&mut self, world: Result<World<Invariants>, Violation>) -> Option<Found> {
+    fn wanted(&self) -> Wanted {
         /// More than any seed takes by far; a run that edits made endless ends here.
         const STEPS_MAX: u64 = 2_000_000;
-        self.runs += 1;
-        let mut world = world.ok()?;
-        world.keep_decisions();
-        let violation = world.run(STEPS_MAX).err()?;
+        Wanted { steps: Some(STEPS_MAX), script: true, ..Wanted::nothing() }
+    }
+
+    fn found(&self, run: Run) -> Option<Found> {
+        let Run { outcome, script, .. } = run;
+        let violation = outcome.violation?;
         if self.invariant.is_some_and(|invariant| invariant != violation.invariant) {
             return None;
         }
-        let report = world.report();
-        Some(Found { script: world.script(), violation, steps: report.steps, at_us: report.simulated_us })
+        Some(Found { script: script?, violation, steps: outcome.steps, at_us: outcome.simulated_us })
     }
 
     /// Tries a scenario with drawn decisions in the place of the one before.

@@ -1,6 +1,7 @@
 //! `paxos sim`: one seed in full, or a campaign of many; a failure prints the one command that replays it.
 
 mod bare;
+mod chart;
 mod cluster;
 #[cfg(test)]
 mod failover;
@@ -12,12 +13,14 @@ mod mutants;
 pub mod replay;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use paxos_core::ElectionPolicy;
 use transport_sim::{Fault, Report, Scenario, Trace, Violation};
 
+use self::chart::page;
+use self::cluster::{Run, Wanted};
 use crate::invariants::Tally;
 
 /// The arguments of `paxos sim`.
@@ -50,6 +53,9 @@ pub struct Args {
     /// Writes everything that decided the run of one seed here, for `paxos replay`.
     #[arg(long, requires = "seed")]
     pub log: Option<PathBuf>,
+    /// How the run of one seed is drawn.
+    #[command(flatten)]
+    pub picture: Picture,
     /// Leaves a run that breaks an invariant as it is; else it is made as small as possible and written to a file.
     #[arg(long)]
     pub no_minimise: bool,
@@ -74,6 +80,7 @@ impl Args {
             world,
             steps: None,
             log: None,
+            picture: Picture::default(),
             no_minimise: true,
             minimise_seconds: 0,
             scripts: PathBuf::from("."),
@@ -166,10 +173,21 @@ impl Outcome {
 
 /// Runs one seed.
 pub fn run_seed(args: &Args, seed: u64) -> Outcome {
-    let trace = tracer(args.trace);
+    run_one(args, seed).outcome
+}
+
+/// Runs one seed, with everything that the arguments want of it.
+fn run_one(args: &Args, seed: u64) -> Run {
     match args.world {
-        WorldKind::Node => cluster::run(seed, args.election.policy(), args.steps, trace),
-        WorldKind::Bare => bare::run(seed, args.election.policy(), args.steps, trace),
+        WorldKind::Node => {
+            let (trace, steps) = (tracer(args.trace), args.steps);
+            let wanted = Wanted { trace, steps, script: args.log.is_some(), chart: args.picture.html.is_some() };
+            cluster::run(seed, args.election.policy(), wanted)
+        }
+        WorldKind::Bare => {
+            let outcome = bare::run(seed, args.election.policy(), args.steps, tracer(args.trace));
+            Run { outcome, script: None, chart: None }
+        }
     }
 }
 
@@ -183,18 +201,17 @@ pub fn main(args: &Args) -> ExitCode {
 }
 
 fn one(args: &Args, seed: u64) -> ExitCode {
-    let outcome = match &args.log {
-        None => run_seed(args, seed),
-        Some(path) => match logged(args, seed, path) {
-            Ok(outcome) => outcome,
-            Err(why) => {
-                let _ = writeln!(std::io::stderr(), "paxos: {why}");
-                return ExitCode::from(2);
-            }
-        },
-    };
-    say(format_args!("seed {seed}: {}", outcome.line()));
-    match &outcome.violation {
+    if args.world == WorldKind::Bare && (args.log.is_some() || args.picture.html.is_some()) {
+        complain("--log and --html are for --world node: a bare schedule is its own log");
+        return ExitCode::from(2);
+    }
+    let run = run_one(args, seed);
+    say(format_args!("seed {seed}: {}", run.outcome.line()));
+    if let Err(why) = leave(args, seed, &run) {
+        complain(&why);
+        return ExitCode::from(2);
+    }
+    match &run.outcome.violation {
         Some(violation) => {
             failure(args, seed, violation);
             ExitCode::FAILURE
@@ -203,16 +220,46 @@ fn one(args: &Args, seed: u64) -> ExitCode {
     }
 }
 
-/// Runs a seed and writes its script to a file.
-fn logged(args: &Args, seed: u64, path: &Path) -> Result<Outcome, String> {
-    if args.world != WorldKind::Node {
-        return Err("--log is for --world node: a bare schedule is its own log".to_owned());
+/// Writes the files that were asked for.
+fn leave(args: &Args, seed: u64, run: &Run) -> Result<(), String> {
+    if let (Some(path), Some(script)) = (&args.log, &run.script) {
+        std::fs::write(path, script.to_string()).map_err(|error| format!("{}: {error}", path.display()))?;
+        say(format_args!("script: {} ({} faults, commands and decisions)", path.display(), script.len()));
     }
-    let (outcome, script) = cluster::record(seed, args.election.policy(), args.steps, tracer(args.trace));
-    let script = script.ok_or("the scenario of the seed is not legal")?;
-    std::fs::write(path, script.to_string()).map_err(|error| format!("{}: {error}", path.display()))?;
-    say(format_args!("script: {} ({} faults, commands and decisions)", path.display(), script.len()));
-    Ok(outcome)
+    args.picture.draw(run, &format!("seed {seed}"))
+}
+
+/// The arguments of a page that shows a run.
+#[derive(Clone, Default, Debug, clap::Args)]
+pub struct Picture {
+    /// Draws messages, disks and leaders over time into this file, by default the last of what happened.
+    #[arg(long)]
+    pub html: Option<PathBuf>,
+    /// Where the page begins, in simulated seconds.
+    #[arg(long, requires = "html")]
+    pub from: Option<f64>,
+    /// Where it ends.
+    #[arg(long, requires = "html")]
+    pub to: Option<f64>,
+}
+
+impl Picture {
+    /// Writes the page, if one is wanted.
+    fn draw(&self, run: &Run, name: &str) -> Result<(), String> {
+        let (Some(path), Some(chart)) = (&self.html, &run.chart) else { return Ok(()) };
+        let us = |seconds: Option<f64>| seconds.map(|seconds| (seconds * 1e6) as u64);
+        let window = page::Window { from_us: us(self.from), to_us: us(self.to) };
+        let about = format!("{name}: {}", run.outcome.line());
+        let page = page::page(chart, &about, run.outcome.violation.as_ref(), window);
+        std::fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;
+        say(format_args!("page: {}", path.display()));
+        Ok(())
+    }
+}
+
+/// To standard error; if that is closed nobody wants to know.
+fn complain(why: &str) {
+    let _ = writeln!(std::io::stderr(), "paxos: {why}");
 }
 
 /// Where the lines of a trace go, if anywhere.

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use paxos_core::ElectionPolicy;
 use paxos_core::mutants::{self, Mutant};
-use transport_sim::{Scenario, Script, Trace};
+use transport_sim::{Scenario, Script};
 
+use super::cluster::{self, Wanted};
 use super::minimise::minimise;
-use super::{Args, Election, WorldKind, cluster, kept, run_seed};
+use super::{Args, Election, WorldKind, kept, run_seed};
 
 /// A mutant breaks the whole process: its tests run one after the other.
 fn alone() -> MutexGuard<'static, ()> {
@@ -53,7 +54,7 @@ const KEPT: [(Mutant, &str); 3] = [
 
 /// What a script breaks.
 fn broken(script: &Script) -> Option<&'static str> {
-    cluster::replay(script, None, Trace::silent()).violation.map(|violation| violation.invariant)
+    cluster::replay(script, Wanted::nothing()).outcome.violation.map(|violation| violation.invariant)
 }
 
 /// Minimal runs of three kinds of defect. `PAXOS_BLESS=1` keeps them as the regression scripts.
