@@ -124,6 +124,16 @@ impl Invariants {
         self.slots.chosen_below()
     }
 
+    /// The ballots that were ever bid in a slot.
+    pub fn bids(&self, slot: Slot) -> impl Iterator<Item = Ballot> {
+        self.slots.ballots(slot)
+    }
+
+    /// How often a command of a session was chosen that had run already.
+    pub fn repeats(&self) -> u64 {
+        self.history.as_ref().map_or(0, History::repeats)
+    }
+
     /// What is chosen in a slot.
     pub fn chosen(&self, slot: Slot) -> Option<&paxos_core::Entry> {
         self.slots.chosen(slot)

@@ -5,6 +5,7 @@ use transport_sim::{Fact, Moment, Observer, Scenario, Script, Trace, Violation, 
 
 use super::Outcome;
 use super::chart::Chart;
+use super::probes::Watcher;
 use crate::invariants::Invariants;
 
 /// What is wanted of a run beside its outcome.
@@ -42,6 +43,7 @@ pub struct Run {
 #[derive(Debug)]
 pub struct Watch {
     judge: Invariants,
+    watcher: Watcher,
     chart: Option<Chart>,
 }
 
@@ -50,6 +52,7 @@ impl Observer for Watch {
         if let Some(chart) = &mut self.chart {
             chart.keep(moment, fact);
         }
+        self.watcher.see(moment, fact, &self.judge);
         self.judge.see(moment, fact)
     }
 }
@@ -77,7 +80,7 @@ pub fn replay(script: &Script, wanted: Wanted) -> Run {
 impl Watch {
     fn new(scenario: &Scenario, chart: bool) -> Watch {
         let judge = Invariants::with_clients(scenario.limits.sessions_max);
-        Watch { judge, chart: chart.then(Chart::default) }
+        Watch { judge, watcher: Watcher::default(), chart: chart.then(Chart::default) }
     }
 }
 
@@ -103,6 +106,7 @@ impl Run {
             simulated_us: report.simulated_us,
             hash: world.trace.hash(),
             tally: world.observer.judge.tally(),
+            probes: world.observer.watcher.probes(&world.observer.judge),
             report,
             violation,
         };

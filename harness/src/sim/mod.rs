@@ -10,6 +10,7 @@ mod kept;
 mod minimise;
 #[cfg(all(test, paxos_mutants))]
 mod mutants;
+mod probes;
 pub mod replay;
 
 use std::io::Write;
@@ -21,6 +22,7 @@ use transport_sim::{Fault, Report, Scenario, Trace, Violation};
 
 use self::chart::page;
 use self::cluster::{Run, Wanted};
+use self::probes::{PROBE_COUNT, Probes};
 use crate::invariants::Tally;
 
 /// The arguments of `paxos sim`.
@@ -47,6 +49,9 @@ pub struct Args {
     /// What is simulated.
     #[arg(long, value_enum, default_value_t = WorldKind::Node)]
     pub world: WorldKind,
+    /// A campaign fails if a probe was never hit; it does so anyway from 2,000 seeds of whole nodes on.
+    #[arg(long)]
+    pub probes_required: bool,
     /// Ends a seed after so many steps.
     #[arg(long)]
     pub steps: Option<u64>,
@@ -81,6 +86,7 @@ impl Args {
             steps: None,
             log: None,
             picture: Picture::default(),
+            probes_required: false,
             no_minimise: true,
             minimise_seconds: 0,
             scripts: PathBuf::from("."),
@@ -146,6 +152,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// What happened in a world of whole nodes.
     pub report: Report,
+    /// Rare things that happened there.
+    pub probes: Probes,
     /// The broken invariant, if any.
     pub violation: Option<Violation>,
 }
@@ -159,6 +167,7 @@ impl Outcome {
             hash,
             tally: Tally::default(),
             report: Report::default(),
+            probes: Probes::default(),
             violation: None,
         }
     }
@@ -338,7 +347,8 @@ fn campaign(args: &Args, seeds: u64) -> ExitCode {
     let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     say(format_args!("{}", total.line(started.elapsed().as_secs_f64())));
     total.describe(args.world);
-    if total.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let missed = args.world == WorldKind::Node && total.misses_probes(args.probes_required);
+    if total.failed > 0 || missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 #[derive(Default)]
@@ -349,6 +359,7 @@ struct Total {
     simulated_us: u64,
     tally: Tally,
     report: Report,
+    probes: Probes,
     printed: Option<std::time::Instant>,
 }
 
@@ -360,6 +371,21 @@ impl Total {
         self.simulated_us += outcome.simulated_us;
         self.tally.add(&outcome.tally);
         self.report.add(&outcome.report);
+        self.probes.add(&outcome.probes);
+    }
+
+    /// Says which probes were hit; true if that is too few.
+    fn misses_probes(&self, required: bool) -> bool {
+        /// So many seeds hit every probe, many times most of them.
+        const SEEDS_ENOUGH: u64 = 2_000;
+        let missing = self.probes.missing();
+        say(format_args!("probes: {} of {PROBE_COUNT} hit", PROBE_COUNT - missing.len()));
+        say(format_args!("{}", self.probes.table().trim_end()));
+        if missing.is_empty() {
+            return false;
+        }
+        say(format_args!("never hit: {}", missing.join(", ")));
+        required || self.seeds >= SEEDS_ENOUGH
     }
 
     /// What was looked at and what went wrong, over all seeds.
@@ -387,6 +413,12 @@ impl Total {
                     .map(|(name, count)| format!("{count} {name}"))
                     .collect();
                 say(format_args!("faults: {}", faults.join(", ")));
+                let per_thousand: Vec<String> = Fault::NAMES
+                    .iter()
+                    .zip(self.report.faults)
+                    .map(|(name, count)| format!("{:.2} {name}", count as f64 * 1e3 / asked.max(1) as f64))
+                    .collect();
+                say(format_args!("per 1,000 commands: {}", per_thousand.join(", ")));
                 say(format_args!(
                     "messages: {} lost, {} cut, {} duplicated, {} misrouted; {starts} starts, {torn_tails} torn tails, \
                      {images} images recovered on the side",
