@@ -3,6 +3,7 @@
 use node::{Input, Node};
 use paxos_core::{Instant, NodeId, Role};
 
+use crate::ambush::Ambush;
 use crate::client::Client;
 use crate::nemesis::Fault;
 use crate::network::Quality;
@@ -18,7 +19,7 @@ pub(crate) struct Healed {
 }
 
 impl<O: Observer> World<O> {
-    fn seat_of(&self, node: NodeId) -> usize {
+    pub(crate) fn seat_of(&self, node: NodeId) -> usize {
         self.seats.iter().position(|seat| seat.id == node).unwrap_or(0)
     }
 
@@ -78,6 +79,10 @@ impl<O: Observer> World<O> {
                 }
                 Ok(())
             }
+            Fault::Ambush { late_us, us, then } => {
+                self.ambush = Some(Ambush { late_us: *late_us, us: *us, then: *then, victim: None });
+                Ok(())
+            }
             Fault::Remove { node } => {
                 let seat = self.seat_of(*node);
                 self.seats[seat].removed = true;
@@ -124,6 +129,7 @@ impl<O: Observer> World<O> {
         self.healed = Some(Healed { at: self.now, patience_us: self.patience_us() });
         self.network.heal(Quality::CALM);
         self.unreachable.clear();
+        self.ambush = None;
         for seat in 0..self.seats.len() {
             self.seats[seat].stalled_until = self.now;
             self.seats[seat].down_us = 0;

@@ -1,6 +1,7 @@
 //! Runs replicas and whole nodes in a deterministic world: virtual clock, network, disks and faults, all from one
 //! seed. Nothing here knows what is right or wrong: judges implement [`Observer`].
 
+mod ambush;
 mod bare;
 mod calm;
 mod client;
@@ -34,7 +35,7 @@ pub use digest::Digest;
 pub use disk::{Damage, SECTOR_BYTES, SimFiles};
 pub use heap::Heap;
 pub use moves::{HEAD_BYTES, MOVE_BYTES, Move, Schedule};
-pub use nemesis::{FAULT_KINDS, Fault, plan};
+pub use nemesis::{FAULT_KINDS, Fault, Then, plan};
 pub use network::{Arrival, Arrivals, Mischief, Network, Quality};
 pub use observer::{Fact, Moment, Observer, Violation, Way};
 pub use report::Report;

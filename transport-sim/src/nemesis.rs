@@ -101,6 +101,16 @@ pub enum Fault {
         /// For how long the leader is then down, if it dies.
         down_us: Option<u64>,
     },
+    /// An Accept of the leader is held back on every link until it has sent one for later slots; soon after, the
+    /// leader is gone. What is left is a gap, and what was held back arrives in another time.
+    Ambush {
+        /// How much later what is held back arrives.
+        late_us: u64,
+        /// From the second Accept until the leader is gone.
+        us: u64,
+        /// How it goes.
+        then: Then,
+    },
     /// A node is taken away for good.
     Remove {
         /// Which one.
@@ -109,7 +119,24 @@ pub enum Fault {
 }
 
 /// How many kinds of fault there are.
-pub const FAULT_KINDS: usize = 14;
+pub const FAULT_KINDS: usize = 15;
+
+/// How a leader goes that was ambushed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Then {
+    /// Its process dies.
+    Dies {
+        /// For how long it is down.
+        down_us: u64,
+    },
+    /// It stands still; of what is sent to it meanwhile, only the messages of one node reach it.
+    Stands {
+        /// For how long.
+        us: u64,
+        /// Whose messages.
+        hears: NodeId,
+    },
+}
 
 impl Fault {
     /// A short name for counts.
@@ -128,6 +155,7 @@ impl Fault {
         "decapitate",
         "storm",
         "remove",
+        "ambush",
     ];
 
     /// The nodes that it names.
@@ -145,6 +173,8 @@ impl Fault {
             Fault::PowerLoss { nodes, .. } => nodes.clone(),
             Fault::Partition { cuts, .. } => cuts.iter().flat_map(|(from, to)| [*from, *to]).collect(),
             Fault::Clog { from, to, .. } => vec![*from, *to],
+            Fault::Ambush { then: Then::Stands { hears, .. }, .. } => vec![*hears],
+            Fault::Ambush { then: Then::Dies { .. }, .. } => Vec::new(),
             Fault::Decapitate { .. } | Fault::Storm { .. } => Vec::new(),
         }
     }
@@ -162,6 +192,9 @@ impl Fault {
             | Fault::Clog { us, .. }
             | Fault::CutClients { us, .. }
             | Fault::DiskStall { us, .. } => vec![us],
+            Fault::Ambush { late_us, us, then: Then::Dies { down_us: gone } | Then::Stands { us: gone, .. } } => {
+                vec![late_us, us, gone]
+            }
             Fault::Storm { us, down_us, .. } => std::iter::once(us).chain(down_us.as_mut()).collect(),
             Fault::ResetClients { .. } | Fault::HandOver { .. } | Fault::Remove { .. } => Vec::new(),
         }
@@ -190,6 +223,7 @@ impl Fault {
             | Fault::DiskFailure { .. }
             | Fault::Decapitate { .. }
             | Fault::Storm { .. }
+            | Fault::Ambush { .. }
             | Fault::Remove { .. } => (!self.nodes().contains(&gone)).then(|| self.clone()),
         }
     }
@@ -211,6 +245,7 @@ impl Fault {
             Fault::Decapitate { .. } => 11,
             Fault::Storm { .. } => 12,
             Fault::Remove { .. } => 13,
+            Fault::Ambush { .. } => 14,
         }
     }
 }
@@ -225,7 +260,7 @@ pub fn plan(genesis: &Genesis, start: Instant, us: u64, rng: &mut Rng) -> Vec<(I
         let most = match kind {
             0 | 3 | 4 => 24,
             5..=7 | 9 | 11 | 12 => 12,
-            1 | 2 | 8 | 10 => 6,
+            1 | 2 | 8 | 10 | 14 => 6,
             _ => 1,
         };
         let on = rng.coin();
@@ -264,6 +299,13 @@ fn draw(kind: usize, nodes: &[NodeId], genesis: &Genesis, rng: &mut Rng) -> Opti
             us: rng.log_uniform(10_000, 2_000_000),
             down_us: rng.coin().then_some(down_us),
         },
+        14 => {
+            let late_us = rng.log_uniform(100_000, 3_000_000);
+            // It stands until what was held back has arrived, and longer.
+            let stands = Then::Stands { us: late_us + rng.log_uniform(10_000, 2_000_000), hears: node };
+            let then = if rng.coin() { stands } else { Then::Dies { down_us } };
+            Fault::Ambush { late_us, us: rng.log_uniform(1_000, 50_000), then }
+        }
         _ => {
             // A cluster goes on as long as both its quorums can still be had.
             let (quorum, voters) = (genesis.membership().quorum(), genesis.membership().voters().len());

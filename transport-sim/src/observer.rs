@@ -6,7 +6,7 @@ use bytes::Bytes;
 use node::Node;
 use paxos_core::{
     Boot, Entry, FenceReason, Formatted, Instant, Message, NodeId, ProposeError, ReadError, Recipients, Record,
-    Replica, Role, Slot, Tag,
+    Replica, Role, RoleReason, Slot, Tag,
 };
 
 use crate::client::{Operation, OperationId};
@@ -187,6 +187,8 @@ pub enum Fact<'a> {
         role: Role,
         /// With which ballot.
         ballot: Option<paxos_core::Ballot>,
+        /// Why.
+        reason: RoleReason,
     },
     /// The node fenced itself.
     Fenced {

@@ -17,7 +17,7 @@ use paxos_core::{Config, ElectionPolicy, Instant, NodeId, QuorumSystem};
 
 use crate::client::{Asks, Manner};
 use crate::decisions::{Decision, Departure, Stream};
-use crate::nemesis::Fault;
+use crate::nemesis::{Fault, Then};
 use crate::network::Quality;
 use crate::scenario::{DiskQuality, START, Scenario};
 use node::limits::Limits;
@@ -213,6 +213,12 @@ fn write_fault(f: &mut impl Write, fault: &Fault) -> fmt::Result {
             writeln!(f, " {node} operations {operations} down_us {down_us}")
         }
         Fault::Decapitate { down_us } => writeln!(f, " down_us {down_us}"),
+        Fault::Ambush { late_us, us, then: Then::Dies { down_us } } => {
+            writeln!(f, " late_us {late_us} us {us} dies down_us {down_us}")
+        }
+        Fault::Ambush { late_us, us, then: Then::Stands { us: stands_us, hears } } => {
+            writeln!(f, " late_us {late_us} us {us} stands us {stands_us} hears {hears}")
+        }
         Fault::Storm { loss, us, down_us } => match down_us {
             Some(down_us) => writeln!(f, " loss {loss} us {us} down_us {down_us}"),
             None => writeln!(f, " loss {loss} us {us}"),

@@ -4,9 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use bytes::Bytes;
 use node::wal::Wal;
 use node::{Address, Input, LogReadId, Node, Output, Settings};
-use paxos_core::{ClusterId, Formatted, Instant, Member, NodeId, Record, Recovered, SlotRange, Ticket, wire};
+use paxos_core::{
+    ClusterId, Formatted, Instant, Member, NodeId, Recipients, Record, Recovered, SlotRange, Ticket, wire,
+};
 
 use crate::clock::Clock;
 use crate::decisions::{Fate, Leaves, Stream};
@@ -331,6 +334,34 @@ impl<O: Observer> World<O> {
         self.heap.push(due, Event::Timer { seat, armed });
     }
 
+    /// Puts a frame on its way to each of its receivers.
+    fn post(&mut self, id: NodeId, to: &Recipients, frame: Bytes) -> Result<(), Violation> {
+        let message = wire::decode(&frame).map_err(|error| broken("frames-decode", id, &error))?;
+        let message = Rc::new(message);
+        self.see(id, &Fact::Sent { to, message: &message })?;
+        let late_us = self.held_back_us(id, &message);
+        for to in to {
+            let cut = !self.network.passes(id, to);
+            let mut arrivals = self.network.send(self.now, id, to, &mut self.decisions);
+            for arrival in [&mut arrivals.first, &mut arrivals.second].into_iter().flatten() {
+                arrival.at = arrival.at.plus_us(late_us);
+            }
+            self.letters += 1;
+            let number = self.letters;
+            self.see(id, &Fact::Posted { letter: number, to, message: &message, arrivals, cut })?;
+            for arrival in [arrivals.first, arrivals.second].into_iter().flatten() {
+                let mut seat = self.seats.iter().position(|seat| seat.id == to).unwrap_or(0);
+                if arrival.astray {
+                    seat = (seat + 1) % self.seats.len();
+                }
+                let (frame, message) = (frame.clone(), Rc::clone(&message));
+                let letter = Letter { number, from: id, frame, message };
+                self.heap.push(arrival.at, Event::Frame { seat, letter });
+            }
+        }
+        Ok(())
+    }
+
     /// A message reaches a node, if its process is there.
     pub(crate) fn receive(&mut self, seat: usize, letter: Letter) -> Result<(), Violation> {
         if self.seats[seat].waits() {
@@ -392,25 +423,7 @@ impl<O: Observer> World<O> {
         match output {
             Output::ToPeers { to, frame } => {
                 self.trace.fold(now, id, &frame);
-                let message = wire::decode(&frame).map_err(|error| broken("frames-decode", id, &error))?;
-                let message = Rc::new(message);
-                self.see(id, &Fact::Sent { to: &to, message: &message })?;
-                for to in &to {
-                    let cut = !self.network.passes(id, to);
-                    let arrivals = self.network.send(now, id, to, &mut self.decisions);
-                    self.letters += 1;
-                    let number = self.letters;
-                    self.see(id, &Fact::Posted { letter: number, to, message: &message, arrivals, cut })?;
-                    for arrival in [arrivals.first, arrivals.second].into_iter().flatten() {
-                        let mut seat = self.seats.iter().position(|seat| seat.id == to).unwrap_or(0);
-                        if arrival.astray {
-                            seat = (seat + 1) % self.seats.len();
-                        }
-                        let (frame, message) = (frame.clone(), Rc::clone(&message));
-                        let letter = Letter { number, from: id, frame, message };
-                        self.heap.push(arrival.at, Event::Frame { seat, letter });
-                    }
-                }
+                self.post(id, &to, frame)?;
             }
             Output::Persist { ticket, record } => {
                 self.trace.fold(now, id, &record);
@@ -432,9 +445,9 @@ impl<O: Observer> World<O> {
                 }
                 self.read_what_is_ready(seat);
             }
-            Output::RoleChanged { role, ballot, .. } => {
+            Output::RoleChanged { role, ballot, reason, .. } => {
                 self.trace.fold(now, id, &(role, ballot));
-                self.see(id, &Fact::Role { role, ballot })?;
+                self.see(id, &Fact::Role { role, ballot, reason })?;
             }
             Output::Fenced { reason } => self.see(id, &Fact::Fenced { reason })?,
         }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use node::{LogReadId, Node};
 use paxos_core::{Instant, Member, Message, NodeId, SlotRange};
 
+use crate::ambush::Ambush;
 use crate::client::{Ask, Asks, Client, Wish};
 use crate::connections::Connection;
 use crate::decisions::Decisions;
@@ -72,6 +73,8 @@ pub(crate) enum Event {
     Strike { fault: usize },
     /// Whoever leads dies.
     Decapitate { down_us: u64 },
+    /// An ambushed leader goes.
+    Spring { seat: usize, life: u64 },
     /// A partition ends.
     Mend { cuts: Vec<(NodeId, NodeId)> },
     /// Clients reach a node again.
@@ -88,6 +91,7 @@ pub struct World<O> {
     pub(crate) seats: Vec<Seat>,
     pub(crate) network: Network,
     pub(crate) decisions: Decisions,
+    pub(crate) ambush: Option<Ambush>,
     /// Copies of messages.
     pub(crate) letters: u64,
     /// Syncs of all disks.
@@ -132,6 +136,7 @@ impl<O: Observer> World<O> {
             seats: Vec::new(),
             network: Network::new(scenario.quality),
             decisions,
+            ambush: None,
             letters: 0,
             syncs: 0,
             asks: None,
@@ -253,6 +258,7 @@ impl<O: Observer> World<O> {
                 self.strike(&fault)
             }
             Event::Decapitate { down_us } => self.decapitate(down_us),
+            Event::Spring { seat, life } => self.spring(seat, life),
             Event::Mend { cuts } => {
                 cuts.iter().for_each(|(from, to)| self.network.mend(*from, *to));
                 self.see(NOBODY, &Fact::Mended { cuts: &cuts })

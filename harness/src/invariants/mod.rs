@@ -358,7 +358,7 @@ impl Observer for Invariants {
                 self.outcomes.read_ready(node, *tag, *slot)
             }
             Fact::ReadFailed { tag, .. } => self.outcomes.ended(node, *tag),
-            Fact::Role { role, ballot } => match (role, ballot) {
+            Fact::Role { role, ballot, .. } => match (role, ballot) {
                 (Role::Leading { .. }, Some(ballot)) => {
                     let boot = self.nodes.get(&node).and_then(|seen| seen.boot);
                     let Some(boot) = boot else { return Ok(()) };

@@ -115,7 +115,7 @@ impl Chart {
             Fact::Crashed => What::Crashed,
             Fact::Paused => What::Paused,
             Fact::Resumed => What::Resumed,
-            Fact::Role { role, ballot } => What::Role { role: *role, ballot: *ballot },
+            Fact::Role { role, ballot, .. } => What::Role { role: *role, ballot: *ballot },
             Fact::Fenced { reason } => What::Fenced(format!("{reason:?}")),
             Fact::Struck(fault) => What::Fault(words::fault(fault)),
             Fact::Mended { cuts } => What::Fault(format!("mended: {}", words::links(cuts))),

@@ -55,7 +55,7 @@ impl Observer for Watch {
                 self.killed =
                     Some(Killed { at: now, successor: None, elected_us: None, ready_us: None, answered_us: None });
             }
-            Fact::Role { role: Role::Leading { ready }, ballot } => {
+            Fact::Role { role: Role::Leading { ready }, ballot, .. } => {
                 if let Some(killed) = &mut self.killed {
                     let us = now.since_us(killed.at);
                     killed.elected_us.get_or_insert(us);

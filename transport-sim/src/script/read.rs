@@ -12,7 +12,7 @@ use paxos_core::{Config, ElectionPolicy, Genesis, Incarnation, Member, Membershi
 use super::{HEAD, Script, moment};
 use crate::client::{Ask, Asks, Manner};
 use crate::decisions::{Decision, Departure, Stream};
-use crate::nemesis::Fault;
+use crate::nemesis::{Fault, Then};
 use crate::network::Quality;
 use crate::scenario::{DiskQuality, Scenario};
 
@@ -388,6 +388,15 @@ impl<'a> Words<'a> {
                 let (loss, us) = (self.named("loss")?, self.named("us")?);
                 let down_us = if self.end().is_ok() { None } else { Some(self.named("down_us")?) };
                 Fault::Storm { loss, us, down_us }
+            }
+            "ambush" => {
+                let (late_us, us) = (self.named("late_us")?, self.named("us")?);
+                let then = match self.next("dies or stands")? {
+                    "dies" => Then::Dies { down_us: self.named("down_us")? },
+                    "stands" => Then::Stands { us: self.named("us")?, hears: NodeId(self.named("hears")?) },
+                    other => return Err(format!("{other:?} is neither dies nor stands")),
+                };
+                Fault::Ambush { late_us, us, then }
             }
             "remove" => Fault::Remove { node: self.node()? },
             other => return Err(format!("{other:?} is no fault")),

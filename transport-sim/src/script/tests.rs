@@ -90,6 +90,8 @@ fn every_setting_and_every_fault_survives_the_text() {
         Fault::Storm { loss: 12, us: 13, down_us: Some(14) },
         Fault::Storm { loss: 12, us: 13, down_us: None },
         Fault::Remove { node: one },
+        Fault::Ambush { late_us: 15, us: 16, then: Then::Dies { down_us: 17 } },
+        Fault::Ambush { late_us: 18, us: 19, then: Then::Stands { us: 20, hears: one } },
     ]
     .into_iter()
     .map(|fault| (moment(99), fault))

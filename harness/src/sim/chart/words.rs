@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use node::COMMANDS;
 use paxos_core::{Ballot, Body, Entries, Entry, NodeId, Record, Role, Slot, SlotRange};
-use transport_sim::{Fault, Reply};
+use transport_sim::{Fault, Reply, Then};
 
 pub(super) fn body(body: &Body) -> String {
     match body {
@@ -179,6 +179,10 @@ pub(super) fn fault(fault: &Fault) -> String {
         }
         Fault::Decapitate { down_us } => format!("the leader dies for {}", ms(down_us)),
         Fault::Storm { us, .. } => format!("storm for {}", ms(us)),
+        Fault::Ambush { then: Then::Dies { .. }, .. } => "an Accept is held back, and its leader will die".to_owned(),
+        Fault::Ambush { then: Then::Stands { .. }, .. } => {
+            "an Accept is held back, and its leader will stand still".to_owned()
+        }
         Fault::Remove { node } => format!("n{node} goes for good"),
     }
 }

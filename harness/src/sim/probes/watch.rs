@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use node::Node;
 use paxos_core::{
-    Accept, Ballot, Body, Boot, Entry, FenceReason, Message, NodeId, QuorumSystem, Replica, Role, Slot, Stats,
+    Accept, Ballot, Body, Boot, Entry, FenceReason, Message, NodeId, QuorumSystem, Replica, Role, RoleReason, Slot,
+    Stats,
 };
 use transport_sim::{Fact, Moment, Reply};
 
@@ -27,8 +28,6 @@ pub struct Watcher {
     /// Whether that one died or stood still since.
     leader_gone: bool,
     small_quorum: bool,
-    /// The step of the last fault: what a node is told then, it does not do by itself.
-    struck: Option<u64>,
 }
 
 /// What is known of a node.
@@ -38,7 +37,6 @@ struct Seat {
     paused: bool,
     learner: bool,
     role: Role,
-    ballot: Option<Ballot>,
     boot: Option<Boot>,
     stats: Stats,
     first_unchosen: Slot,
@@ -47,7 +45,6 @@ struct Seat {
     /// Reads when the last round left, and its number.
     round: (u64, u64),
     asked_to_lead: bool,
-    fenced: bool,
     /// What is handled next, and what was handled last.
     next: Option<Message>,
     last: Option<Message>,
@@ -60,7 +57,6 @@ impl Default for Seat {
             paused: false,
             learner: false,
             role: Role::Following,
-            ballot: None,
             boot: None,
             stats: Stats::default(),
             first_unchosen: Slot::FIRST,
@@ -68,7 +64,6 @@ impl Default for Seat {
             reads: 0,
             round: (0, 0),
             asked_to_lead: false,
-            fenced: false,
             next: None,
             last: None,
         }
@@ -125,17 +120,16 @@ impl Watcher {
             Fact::Stepped { replica, .. } => self.stepped(node, replica),
             Fact::Served(served) => self.served(node, served),
             Fact::Sent { message, .. } => self.sent(node, message, judge),
-            Fact::Role { role, ballot } => self.role(moment, *role, *ballot),
+            Fact::Role { role, reason, .. } => self.role(node, *role, *reason),
             Fact::Fenced { reason } => {
-                self.seat(node).fenced = true;
                 self.probes.hit(Probe::DiskFailed, u64::from(matches!(reason, FenceReason::PersistFailed)));
             }
             Fact::LogRead { entries, .. } => self.probes.hit(Probe::ServedFromDisk, u64::from(*entries > 0)),
             Fact::Answered { reply: Reply::Error(line), .. } => {
                 self.probes.hit(Probe::SessionExpired, u64::from(line.starts_with("SESSIONEXPIRED")));
             }
-            Fact::Struck(_) => self.struck = Some(moment.step),
             Fact::Answered { .. }
+            | Fact::Struck(_)
             | Fact::Posted { .. }
             | Fact::Carried { .. }
             | Fact::Syncing { .. }
@@ -222,12 +216,9 @@ impl Watcher {
         self.probes.hit(Probe::InDoubt, counters.in_doubt - before);
     }
 
-    fn role(&mut self, moment: Moment, role: Role, ballot: Option<Ballot>) {
-        let node = moment.node;
-        let told = self.struck == Some(moment.step);
+    fn role(&mut self, node: NodeId, role: Role, reason: RoleReason) {
         let seat = self.seat(node);
         let before = std::mem::replace(&mut seat.role, role);
-        let led_with = std::mem::replace(&mut seat.ballot, ballot);
         let asked = seat.asked_to_lead;
         let led = matches!(before, Role::Leading { .. });
         match role {
@@ -244,10 +235,7 @@ impl Watcher {
                 let duels = u64::from(others.count() > 0);
                 self.probes.hit(Probe::Duel, duels);
             }
-            Role::Following if led && !seat.fenced && !told => {
-                let why = step_down(seat.last.as_ref().map(|last| &last.body), led_with);
-                why.into_iter().for_each(|probe| self.hit(probe));
-            }
+            Role::Following if led => step_down(reason).into_iter().for_each(|probe| self.hit(probe)),
             Role::Following => {}
         }
     }
@@ -332,21 +320,22 @@ impl Watcher {
     }
 }
 
-/// Why a leader stepped down, by what it handled.
-fn step_down(handled: Option<&Body>, led_with: Option<Ballot>) -> Option<Probe> {
-    match handled {
-        Some(Body::Refused(_)) => Some(Probe::StepDownRefused),
-        Some(Body::Success(success)) if success.ballot > led_with => Some(Probe::StepDownChosen),
-        Some(Body::Prepare(_) | Body::Accept(_) | Body::Heartbeat(_)) => Some(Probe::StepDownOutbid),
-        None => Some(Probe::StepDownAlone),
-        Some(
-            Body::Success(_)
-            | Body::Promise(_)
-            | Body::Accepted(_)
-            | Body::SuccessReply(_)
-            | Body::Fetch(_)
-            | Body::HandOver(_),
-        ) => None,
+/// Why a leader stepped down.
+fn step_down(reason: RoleReason) -> Option<Probe> {
+    match reason {
+        RoleReason::Refused => Some(Probe::StepDownRefused),
+        RoleReason::ChosenOtherwise => Some(Probe::StepDownChosen),
+        RoleReason::Outvoted => Some(Probe::StepDownOutbid),
+        RoleReason::LostContact => Some(Probe::StepDownAlone),
+        RoleReason::HeardLeader
+        | RoleReason::LostLeader
+        | RoleReason::Campaign
+        | RoleReason::HandOver
+        | RoleReason::Promised
+        | RoleReason::Ready
+        | RoleReason::HandedOver
+        | RoleReason::HigherId
+        | RoleReason::TimedOut => None,
     }
 }
 
