@@ -3,7 +3,7 @@
 //! Chance alone hardly ever does that: an Accept that is lost is repeated soon, and few leaders die in between. But it
 //! is what no-ops, adopted values and repeated choices are for, so that the fault looks at what is sent.
 
-use paxos_core::{Ballot, Body, Message, NodeId, Slot};
+use paxos_core::{Ballot, Body, Instant, Message, NodeId, Slot};
 
 use crate::nemesis::Then;
 use crate::observer::{Observer, Violation};
@@ -24,6 +24,8 @@ pub(crate) struct Victim {
     node: NodeId,
     ballot: Ballot,
     slot: Slot,
+    /// When what is held back arrives.
+    arrives: Instant,
     /// It has sent an Accept for later slots.
     doomed: bool,
 }
@@ -34,7 +36,8 @@ impl<O: Observer> World<O> {
         let Some(Ambush { late_us, us, victim, .. }) = &mut self.ambush else { return 0 };
         let Body::Accept(accept) = &message.body else { return 0 };
         let (late_us, us) = (*late_us, *us);
-        let new = Victim { node, ballot: accept.ballot, slot: accept.first, doomed: false };
+        let arrives = self.now.plus_us(late_us);
+        let new = Victim { node, ballot: accept.ballot, slot: accept.first, arrives, doomed: false };
         if victim.is_none() {
             *victim = Some(new);
             self.deafen(node, late_us);
@@ -61,7 +64,7 @@ impl<O: Observer> World<O> {
     /// no part in what is chosen meanwhile, and learns of it without having promised anything.
     fn deafen(&mut self, victim: NodeId, late_us: u64) {
         /// Enough to be taught, in microseconds.
-        const TAUGHT_US: u64 = 120_000;
+        const TAUGHT_US: u64 = 200_000;
         let Some(Ambush { then: Then::Stands { hears, .. }, .. }) = self.ambush else { return };
         if hears == victim || late_us <= TAUGHT_US {
             return;
@@ -74,7 +77,9 @@ impl<O: Observer> World<O> {
 
     /// The leader goes.
     pub(crate) fn spring(&mut self, seat: usize, life: u64) -> Result<(), Violation> {
-        let Some(Ambush { then, .. }) = self.ambush.take() else { return Ok(()) };
+        /// So long before what was held back arrives the leader can be told.
+        const TOLD_US: u64 = 2_000;
+        let Some(Ambush { then, victim: Some(victim), .. }) = self.ambush.take() else { return Ok(()) };
         if self.seats[seat].life != life || self.healed.is_some() {
             return Ok(());
         }
@@ -82,10 +87,16 @@ impl<O: Observer> World<O> {
             Then::Dies { down_us } => self.crash(seat, Some(down_us), true),
             Then::Stands { us, hears } => {
                 let node = self.seats[seat].id;
-                let others = self.seats.iter().map(|seat| seat.id).filter(|other| *other != node && *other != hears);
-                let cuts: Vec<(NodeId, NodeId)> = others.map(|other| (other, node)).collect();
-                cuts.iter().for_each(|(from, to)| self.network.cut(*from, *to));
-                self.after(us, Event::Mend { cuts });
+                // What is left for it when it goes on begins with the answer to what was held back.
+                self.unreachable.insert(seat);
+                self.after(us, Event::MendClients { seat });
+                let others = self.seats.iter().map(|seat| seat.id).filter(|other| *other != node);
+                let (heard, unheard): (Vec<_>, Vec<_>) =
+                    others.map(|other| (other, node)).partition(|(other, _)| *other == hears);
+                heard.iter().chain(&unheard).for_each(|(from, to)| self.network.cut(*from, *to));
+                let told_us = victim.arrives.since_us(self.now).saturating_sub(TOLD_US);
+                self.after(told_us, Event::Mend { cuts: heard });
+                self.after(us, Event::Mend { cuts: unheard });
                 self.pause(seat, us)
             }
         }

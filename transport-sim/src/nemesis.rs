@@ -121,6 +121,9 @@ pub enum Fault {
 /// How many kinds of fault there are.
 pub const FAULT_KINDS: usize = 15;
 
+/// The kind of `Fault::Ambush`.
+pub(crate) const AMBUSH: usize = 14;
+
 /// How a leader goes that was ambushed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Then {
@@ -245,13 +248,13 @@ impl Fault {
             Fault::Decapitate { .. } => 11,
             Fault::Storm { .. } => 12,
             Fault::Remove { .. } => 13,
-            Fault::Ambush { .. } => 14,
+            Fault::Ambush { .. } => AMBUSH,
         }
     }
 }
 
-/// Draws the faults of a seed: when, and what.
-pub fn plan(genesis: &Genesis, start: Instant, us: u64, rng: &mut Rng) -> Vec<(Instant, Fault)> {
+/// Draws the faults of a seed: when, and what. `only`: this kind alone, as often as it may be.
+pub fn plan(genesis: &Genesis, start: Instant, us: u64, only: Option<usize>, rng: &mut Rng) -> Vec<(Instant, Fault)> {
     let nodes: Vec<NodeId> = genesis.membership().members().map(|member| member.node).collect();
     let mut plan = Vec::new();
     for kind in 0..FAULT_KINDS {
@@ -259,12 +262,15 @@ pub fn plan(genesis: &Genesis, start: Instant, us: u64, rng: &mut Rng) -> Vec<(I
         let mut rng = rng.split();
         let most = match kind {
             0 | 3 | 4 => 24,
-            5..=7 | 9 | 11 | 12 => 12,
-            1 | 2 | 8 | 10 | 14 => 6,
+            5..=7 | 9 | 11 | 12 | AMBUSH => 12,
+            1 | 2 | 8 | 10 => 6,
             _ => 1,
         };
-        let on = rng.coin();
-        let times = rng.log_uniform(1, most);
+        let (coin, drawn) = (rng.coin(), rng.log_uniform(1, most));
+        let (on, times) = match only {
+            Some(only) => (only == kind, most),
+            None => (coin, drawn),
+        };
         for _ in 0..times {
             let at = start.plus_us(rng.below(us));
             let fault = draw(kind, &nodes, genesis, &mut rng);
@@ -299,10 +305,13 @@ fn draw(kind: usize, nodes: &[NodeId], genesis: &Genesis, rng: &mut Rng) -> Opti
             us: rng.log_uniform(10_000, 2_000_000),
             down_us: rng.coin().then_some(down_us),
         },
-        14 => {
+        AMBUSH => {
             let late_us = rng.log_uniform(100_000, 3_000_000);
             // It stands until what was held back has arrived, and longer.
-            let stands = Then::Stands { us: late_us + rng.log_uniform(10_000, 2_000_000), hears: node };
+            // A learner promises nothing, so that it can best be asked for what is chosen.
+            let learner = genesis.membership().learners().first().map_or(node, |learner| learner.node);
+            let hears = if rng.coin() { learner } else { node };
+            let stands = Then::Stands { us: late_us + rng.log_uniform(10_000, 2_000_000), hears };
             let then = if rng.coin() { stands } else { Then::Dies { down_us } };
             Fault::Ambush { late_us, us: rng.log_uniform(1_000, 50_000), then }
         }

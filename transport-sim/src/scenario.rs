@@ -82,14 +82,18 @@ impl Scenario {
             align_bytes: topology.pick(&[8, 512, 512, 512]),
         };
         let mut nemesis = Rng::new(seed, Concern::Nemesis);
-        // Every eighth seed is calm: no fault at all.
-        let calm = nemesis.below(8) == 0;
+        let mut edges = Rng::new(seed, Concern::Edges);
+        // Every eighth seed is calm: no fault at all. Every eighth has one kind of fault at full strength and calm links.
+        let (calm, single) = match nemesis.below(8) {
+            0 => (true, None),
+            1 => (false, Some(single_kind(&mut edges.split()))),
+            _ => (false, None),
+        };
         let faults_us = FAULTS_US_MIN;
-        let planned = nemesis::plan(&genesis, START, faults_us, &mut nemesis);
+        let planned = nemesis::plan(&genesis, START, faults_us, single, &mut nemesis);
         let rough = quality(&mut Rng::new(seed, Concern::Network));
         let late = late(&genesis, faults_us, &mut nemesis);
         let drift = Rng::new(seed, Concern::Clock).pick(&[0, 0, 10, 256]);
-        let mut edges = Rng::new(seed, Concern::Edges);
         let (config, limits) = tightened(config, &mut edges);
         let slow_disks = slow_disks(&genesis, config.election_timeout_us, &mut edges);
         Ok(Scenario {
@@ -100,7 +104,7 @@ impl Scenario {
             slow_disks: if calm { Vec::new() } else { slow_disks },
             wal,
             clients: manners(&mut Rng::new(seed, Concern::Workload), faults_us),
-            quality: if calm { Quality::CALM } else { rough },
+            quality: if calm || single.is_some() { Quality::CALM } else { rough },
             disk: disk(&mut Rng::new(seed, Concern::Disk)),
             late: if calm { Vec::new() } else { late },
             drift: if calm { 0 } else { drift },
@@ -108,6 +112,11 @@ impl Scenario {
             faults: if calm { Vec::new() } else { planned },
         })
     }
+}
+
+/// Half of the time the kind that needs quiet around it to reach what it is for.
+fn single_kind(rng: &mut Rng) -> usize {
+    if rng.coin() { nemesis::AMBUSH } else { rng.below(nemesis::FAULT_KINDS as u64) as usize }
 }
 
 fn quorum(voters: u32, rng: &mut Rng) -> QuorumSystem {

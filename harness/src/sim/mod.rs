@@ -49,7 +49,8 @@ pub struct Args {
     /// What is simulated.
     #[arg(long, value_enum, default_value_t = WorldKind::Node)]
     pub world: WorldKind,
-    /// A campaign fails if a probe was never hit; it does so anyway from 2,000 seeds of whole nodes on.
+    /// A campaign fails if a probe was never hit; it does so anyway from 2,000 seeds of whole nodes on
+    /// (20,000 for two rare ones).
     #[arg(long)]
     pub probes_required: bool,
     /// Ends a seed after so many steps.
@@ -216,6 +217,9 @@ fn one(args: &Args, seed: u64) -> ExitCode {
     }
     let run = run_one(args, seed);
     say(format_args!("seed {seed}: {}", run.outcome.line()));
+    if args.world == WorldKind::Node {
+        say(format_args!("probes: {}", run.outcome.probes.hit_names().join(", ")));
+    }
     if let Err(why) = leave(args, seed, &run) {
         complain(&why);
         return ExitCode::from(2);
@@ -326,7 +330,7 @@ fn campaign(args: &Args, seeds: u64) -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    let outcome = run_seed(args, seed);
+                    let outcome = judged_twice(args, seed);
                     let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     total.add(&outcome);
                     if let Some(violation) = &outcome.violation {
@@ -349,6 +353,21 @@ fn campaign(args: &Args, seeds: u64) -> ExitCode {
     total.describe(args.world);
     let missed = args.world == WorldKind::Node && total.misses_probes(args.probes_required);
     if total.failed > 0 || missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Runs a seed, and some seeds again: the trace must be the same.
+fn judged_twice(args: &Args, seed: u64) -> Outcome {
+    /// One seed in so many runs again, which costs a campaign little.
+    const SEEDS_PER_REPEAT: u64 = 64;
+    let mut outcome = run_seed(args, seed);
+    if outcome.violation.is_none() && seed.is_multiple_of(SEEDS_PER_REPEAT) {
+        let again = run_seed(args, seed);
+        if again.hash != outcome.hash {
+            let why = format!("hash {:016x} and then {:016x}", outcome.hash, again.hash);
+            outcome.violation = Some(Violation::new("same-seed-same-trace", why));
+        }
+    }
+    outcome
 }
 
 #[derive(Default)]
@@ -376,8 +395,6 @@ impl Total {
 
     /// Says which probes were hit; true if that is too few.
     fn misses_probes(&self, required: bool) -> bool {
-        /// So many seeds hit every probe, many times most of them.
-        const SEEDS_ENOUGH: u64 = 2_000;
         let missing = self.probes.missing();
         say(format_args!("probes: {} of {PROBE_COUNT} hit", PROBE_COUNT - missing.len()));
         say(format_args!("{}", self.probes.table().trim_end()));
@@ -385,7 +402,7 @@ impl Total {
             return false;
         }
         say(format_args!("never hit: {}", missing.join(", ")));
-        required || self.seeds >= SEEDS_ENOUGH
+        required || self.probes.are_too_few(self.seeds)
     }
 
     /// What was looked at and what went wrong, over all seeds.

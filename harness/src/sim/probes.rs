@@ -39,7 +39,7 @@ probes! {
     SessionExpired "session-expired" "a session made room for others, and its client was told";
     StepDownRefused "step-down-refused" "a leader stepped down because it was refused";
     StepDownChosen "step-down-by-choice" "a leader stepped down because of a choice by a higher ballot (rule 8)";
-    StepDownOutbid "step-down-outbid" "a leader stepped down because its own acceptor heard a higher ballot";
+    StepDownOutbid "step-down-outbid" "a leader stepped down because it heard of a higher ballot";
     StepDownAlone "step-down-alone" "a leader stepped down because it lost contact";
     InDoubt "in-doubt" "a client heard that the outcome of its command is unknown";
     CampaignRefused "campaign-refused" "a candidate was refused";
@@ -65,6 +65,14 @@ probes! {
     LearnerLearned "learner-learned" "a learner learned a choice";
     SmallQuorum "chosen-by-a-minority" "a flexible quorum smaller than a majority chose";
 }
+
+/// Probes that a few thousand seeds may miss, but not twenty thousand.
+const RARE: [Probe; 2] = [Probe::ChosenKept, Probe::StepDownChosen];
+
+/// Seeds of whole nodes in which every probe but the rare ones is hit, most of them many times.
+const SEEDS_ENOUGH: u64 = 2_000;
+/// Seeds in which the rare ones are hit, too.
+const SEEDS_ENOUGH_RARE: u64 = 20_000;
 
 /// How many probes there are.
 pub const PROBE_COUNT: usize = Probe::ALL.len();
@@ -97,6 +105,23 @@ impl Probes {
         self.seeds[at] |= u64::from(times > 0);
     }
 
+    /// The names of those that were hit.
+    pub fn hit_names(&self) -> Vec<&'static str> {
+        let hit = Probe::ALL.iter().zip(self.counts).filter(|(_, count)| *count > 0);
+        hit.map(|((name, _), _)| *name).collect()
+    }
+
+    /// Whether so many seeds should have hit more.
+    pub fn are_too_few(&self, seeds: u64) -> bool {
+        let never = |rare: bool| {
+            let counts = self.counts.iter().enumerate();
+            counts
+                .filter(|(at, _)| RARE.iter().any(|probe| *probe as usize == *at) == rare)
+                .any(|(_, count)| *count == 0)
+        };
+        (seeds >= SEEDS_ENOUGH && never(false)) || (seeds >= SEEDS_ENOUGH_RARE && never(true))
+    }
+
     /// The names of those that were never hit.
     pub fn missing(&self) -> Vec<&'static str> {
         let missing = Probe::ALL.iter().zip(self.counts).filter(|(_, count)| *count == 0);
@@ -116,6 +141,17 @@ impl Probes {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn campaigns_owe_probes_by_their_length() {
+        let mut probes = Probes { counts: [1; PROBE_COUNT], ..Probes::default() };
+        assert!(!probes.are_too_few(u64::MAX));
+        probes.counts[Probe::StepDownChosen as usize] = 0;
+        assert!(!probes.are_too_few(SEEDS_ENOUGH_RARE - 1) && probes.are_too_few(SEEDS_ENOUGH_RARE));
+        probes.counts[Probe::NoopChosen as usize] = 0;
+        assert!(!probes.are_too_few(SEEDS_ENOUGH - 1) && probes.are_too_few(SEEDS_ENOUGH));
+        assert_eq!(probes.missing(), ["noop-fills-gap", "step-down-by-choice"]);
+    }
 
     #[test]
     fn probes_have_names_of_their_own_and_are_documented() {

@@ -325,10 +325,9 @@ fn step_down(reason: RoleReason) -> Option<Probe> {
     match reason {
         RoleReason::Refused => Some(Probe::StepDownRefused),
         RoleReason::ChosenOtherwise => Some(Probe::StepDownChosen),
-        RoleReason::Outvoted => Some(Probe::StepDownOutbid),
+        RoleReason::Outvoted | RoleReason::HeardLeader => Some(Probe::StepDownOutbid),
         RoleReason::LostContact => Some(Probe::StepDownAlone),
-        RoleReason::HeardLeader
-        | RoleReason::LostLeader
+        RoleReason::LostLeader
         | RoleReason::Campaign
         | RoleReason::HandOver
         | RoleReason::Promised
