@@ -74,6 +74,8 @@ enum Command {
     Bench(Bench),
     /// Simulate clusters from seeds, deterministically, and judge every step
     Sim(crate::sim::Args),
+    /// Run again what `paxos sim --log` wrote, as it is or edited
+    Replay(crate::sim::replay::Args),
     /// Judge a recorded history: is there one order that explains all answers?
     Check(crate::check::Args),
     /// Restart a cluster from every combination of good and bad records on its disks, and count what comes back
@@ -164,6 +166,7 @@ pub fn main_paxos(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Log { target, from, to } => run_log(&target, from, to),
         Command::Bench(bench) => run_bench(&bench),
         Command::Sim(sim) => return crate::sim::main(&sim),
+        Command::Replay(replay) => return crate::sim::replay::main(&replay),
         Command::Check(check) => return crate::check::main(&check),
         Command::CorruptDisks => return crate::corrupt_disks::main(),
     };

@@ -84,7 +84,6 @@ pub enum Mutant {
 
 #[cfg(paxos_mutants)]
 mod switch {
-    use core::sync::atomic::{AtomicU8, Ordering};
     use std::cell::Cell;
     use std::thread_local;
 
@@ -95,14 +94,6 @@ mod switch {
         static BROKEN: Cell<Option<Mutant>> = const { Cell::new(None) };
     }
 
-    /// One more than the number of a mutant; for checkers with threads of their own.
-    static EVERYWHERE: AtomicU8 = AtomicU8::new(0);
-
-    /// Breaks one rule for the whole process, or none: whoever does this runs alone.
-    pub fn set_everywhere(mutant: Option<Mutant>) {
-        EVERYWHERE.store(mutant.map_or(0, |mutant| (mutant as u8).saturating_add(1)), Ordering::SeqCst);
-    }
-
     /// Breaks one rule for this thread, or none.
     pub fn set(mutant: Option<Mutant>) {
         BROKEN.set(mutant);
@@ -110,12 +101,12 @@ mod switch {
 
     /// Whether this rule is broken.
     pub fn mutant(mutant: Mutant) -> bool {
-        BROKEN.get() == Some(mutant) || EVERYWHERE.load(Ordering::Relaxed) == (mutant as u8).saturating_add(1)
+        BROKEN.get() == Some(mutant)
     }
 }
 
 #[cfg(paxos_mutants)]
-pub use switch::{mutant, set, set_everywhere};
+pub use switch::{mutant, set};
 
 /// Whether this rule is broken: never, in this build.
 #[cfg(not(paxos_mutants))]

@@ -625,9 +625,9 @@ impl<O: Observer> Bare<O> {
                 self.seats[seat].disk.fetches.push_back((id, slots, bytes_max));
                 Ok(())
             }
-            Action::RoleChanged { role, ballot, .. } => {
+            Action::RoleChanged { role, ballot, reason, .. } => {
                 self.trace.fold(now, node, &(6u8, role, ballot));
-                self.see(node, &Fact::Role { role, ballot })
+                self.see(node, &Fact::Role { role, ballot, reason })
             }
             Action::Fenced { reason } => {
                 self.trace.fold(now, node, &(7u8, reason));

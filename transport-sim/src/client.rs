@@ -8,7 +8,7 @@ use bytes::Bytes;
 use paxos_core::{Instant, NodeId};
 
 use crate::resp::{self, Replies, Reply};
-use crate::rng::Rng;
+use crate::rng::{Concern, Rng};
 
 /// Names one operation of one client, for ever.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -48,8 +48,8 @@ pub enum Wish {
     HangUp,
     /// Tell me when it is this time.
     Wake(Instant),
-    /// For the history: an operation begins.
-    Asked(Operation),
+    /// For the history: an operation begins, which was due at this moment.
+    Asked(Operation, Instant),
     /// For the history: it ended with this reply.
     Answered(OperationId, Reply),
     /// For the history: nobody will ever know how it ended.
@@ -59,29 +59,68 @@ pub enum Wish {
 }
 
 /// How a client behaves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Manner {
-    /// How many operations it begins in all.
-    pub operations: u64,
+    /// Its name.
+    pub client: u32,
+    /// When it begins, in microseconds of the world.
+    pub begins_us: u64,
     /// Most operations without a reply at once.
     pub depth: usize,
-    /// Between bursts, in microseconds on average.
-    pub think_us: u64,
     /// Gives up a connection on which a reply is late by this much, in microseconds.
     pub patience_us: u64,
     /// Uses a session for what writes.
     pub once: bool,
-    /// How many keys there are.
-    pub keys: u64,
+    /// What it asks for.
+    pub asks: Asks,
+}
+
+/// What a client asks for, and when.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Asks {
+    /// Drawn from the seed.
+    Drawn {
+        /// How many operations it begins in all.
+        operations: u64,
+        /// Between bursts, in microseconds on average.
+        think_us: u64,
+        /// How many keys there are.
+        keys: u64,
+    },
+    /// One by one, by rising time; those of one moment are sent together.
+    Listed(Vec<Ask>),
+}
+
+/// One operation of a list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Ask {
+    /// Its number among its client's, for ever.
+    pub number: u64,
+    /// It begins no earlier.
+    pub due: Instant,
+    /// The command, without the ONCE before it.
+    pub args: Vec<Bytes>,
+}
+
+impl Asks {
+    /// How many operations there are.
+    pub fn count(&self) -> u64 {
+        match self {
+            Asks::Drawn { operations, .. } => *operations,
+            Asks::Listed(asks) => asks.len() as u64,
+        }
+    }
 }
 
 /// One client.
 #[derive(Debug)]
 pub struct Client {
-    id: u32,
     manner: Manner,
     nodes: Vec<NodeId>,
-    rng: Rng,
+    /// Where to connect, and when.
+    choices: Rng,
+    /// What to ask for, and when, unless it is listed.
+    wants: Rng,
     /// Where to connect next.
     favourite: NodeId,
     line: Line,
@@ -94,6 +133,8 @@ pub struct Client {
     sent: VecDeque<Sent>,
     replies: Replies,
     next_burst: Instant,
+    /// When the operation that began last was due.
+    last_due: Instant,
     /// No sending and no connecting before.
     pause_until: Instant,
     wake_at: Option<Instant>,
@@ -122,14 +163,20 @@ enum Asked {
 }
 
 impl Client {
-    /// A client that knows these nodes, of which there must be one.
-    pub fn new(id: u32, manner: Manner, nodes: Vec<NodeId>, mut rng: Rng) -> Client {
-        let favourite = rng.pick(&nodes);
+    /// A client that knows these nodes, of which there must be one. All its choices come from the seed and its name.
+    pub fn new(seed: u64, manner: Manner, nodes: Vec<NodeId>) -> Client {
+        let name = u64::from(manner.client);
+        let mut choices = Rng::keyed(seed, Concern::Workload, name, 1);
+        let favourite = choices.pick(&nodes);
+        let next_burst = match &manner.asks {
+            Asks::Drawn { .. } => Instant::default(),
+            Asks::Listed(asks) => asks.first().map_or(Instant::default(), |ask| ask.due),
+        };
         Client {
-            id,
             manner,
             nodes,
-            rng,
+            choices,
+            wants: Rng::keyed(seed, Concern::Workload, name, 2),
             favourite,
             line: Line::Idle,
             begun: 0,
@@ -138,7 +185,8 @@ impl Client {
             waiting: VecDeque::new(),
             sent: VecDeque::new(),
             replies: Replies::default(),
-            next_burst: Instant::default(),
+            next_burst,
+            last_due: Instant::default(),
             pause_until: Instant::default(),
             wake_at: None,
         }
@@ -146,21 +194,37 @@ impl Client {
 
     /// Whether everything it begins has ended.
     pub fn is_done(&self) -> bool {
-        self.begun >= self.manner.operations && self.waiting.is_empty() && self.sent.is_empty()
+        self.begun >= self.manner.asks.count() && self.waiting.is_empty() && self.sent.is_empty()
     }
 
     /// From now on it hurries: faults are over.
     pub fn hurry(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
         /// Between bursts, in microseconds on average.
         const THINK_US: u64 = 1_000;
-        self.manner.think_us = self.manner.think_us.min(THINK_US);
-        self.next_burst = now;
+        if let Asks::Drawn { think_us, .. } = &mut self.manner.asks {
+            *think_us = (*think_us).min(THINK_US);
+        }
+        // Behind what began last, so that the times of a list tell bursts apart.
+        self.next_burst = self.next_burst.min(now.max(self.last_due.plus_us(1)));
         self.go_on(now, wishes);
     }
 
     /// Operations that have not ended, begun or not.
     pub fn left(&self) -> u64 {
-        self.manner.operations - self.begun + self.open() as u64
+        self.manner.asks.count() - self.begun + self.open() as u64
+    }
+
+    /// For how long operations will still become due, in microseconds.
+    pub fn due_for_us(&self, now: Instant) -> u64 {
+        match &self.manner.asks {
+            Asks::Drawn { .. } => 0,
+            Asks::Listed(asks) => asks.last().map_or(0, |last| last.due.since_us(now)),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> u32 {
+        self.manner.client
     }
 
     /// Operations begun and not ended.
@@ -187,8 +251,8 @@ impl Client {
                 },
             }
         }
-        self.favourite = self.rng.pick(&self.nodes);
-        self.pause_until = now.plus_us(self.rng.between(1_000, 100_000));
+        self.favourite = self.choices.pick(&self.nodes);
+        self.pause_until = now.plus_us(self.choices.between(1_000, 100_000));
         self.go_on(now, wishes);
     }
 
@@ -249,9 +313,9 @@ impl Client {
                 self.again(asked);
             }
             "CLUSTERDOWN" | "TRYAGAIN" | "LOADING" | "BUSY" => {
-                self.pause_until = now.plus_us(self.rng.between(10_000, 200_000));
-                if self.rng.coin() {
-                    self.favourite = self.rng.pick(&self.nodes);
+                self.pause_until = now.plus_us(self.choices.between(10_000, 200_000));
+                if self.choices.coin() {
+                    self.favourite = self.choices.pick(&self.nodes);
                     self.line = Line::Leaving;
                 }
                 self.again(asked);
@@ -316,7 +380,7 @@ impl Client {
         }
         if now < self.pause_until {
             at(self.pause_until);
-        } else if self.begun < self.manner.operations && now < self.next_burst && self.open() < self.manner.depth {
+        } else if self.begun < self.manner.asks.count() && now < self.next_burst && self.open() < self.manner.depth {
             at(self.next_burst);
         }
         if let Some(wake) = wake.map(|wake| wake.max(now.plus_us(1)))
@@ -337,14 +401,8 @@ impl Client {
             }
             return;
         }
-        if now >= self.next_burst && self.begun < self.manner.operations && self.open() < self.manner.depth {
-            let burst = self.rng.between(1, self.manner.depth as u64);
-            self.next_burst = now.plus_us(self.rng.exponential(self.manner.think_us) * burst);
-            for _ in 0..burst.min(self.manner.operations - self.begun) {
-                let operation = self.draw();
-                wishes.push(Wish::Asked(operation.clone()));
-                self.waiting.push_back(operation);
-            }
+        if now >= self.next_burst && self.begun < self.manner.asks.count() && self.open() < self.manner.depth {
+            self.begin_burst(now, wishes);
         }
         let mut bytes = Vec::new();
         while self.sent.len() < self.manner.depth {
@@ -362,33 +420,63 @@ impl Client {
         }
     }
 
-    /// The next operation. Every write is different from all others, so that the log tells whose it is.
-    fn draw(&mut self) -> Operation {
-        self.begun += 1;
-        let id = OperationId { client: self.id, number: self.begun };
-        let key = self.rng.below(self.manner.keys);
-        let token = format!("{}.{}", self.id, self.begun);
-        let words: Vec<String> = match self.rng.below(16) {
-            0..4 => vec!["GET".into(), format!("k{key}")],
-            4 => vec!["GET".into(), format!("n{key}")],
-            5..8 => vec!["SET".into(), format!("k{key}"), token],
-            8..11 => vec!["APPEND".into(), format!("k{key}"), format!("[{token}]")],
-            11..14 => {
-                // A sum in which every addend can be told apart, and which never overflows.
-                let addend = u64::from(self.id) * 1_000_000 + self.begun;
-                vec!["INCRBY".into(), format!("n{key}"), addend.to_string()]
+    /// Begins what is due together, and notes when the next operations are.
+    fn begin_burst(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
+        match &self.manner.asks {
+            Asks::Drawn { operations, think_us, keys } => {
+                let (due, keys) = (self.next_burst, *keys);
+                let burst = self.wants.between(1, self.manner.depth as u64);
+                // Never in the same moment, so that the times of a list tell bursts apart.
+                self.next_burst = now.plus_us((self.wants.exponential(*think_us) * burst).max(1));
+                for _ in 0..burst.min(*operations - self.begun) {
+                    let args = drawn(&mut self.wants, self.manner.client, self.begun + 1, keys);
+                    self.begin(Ask { number: self.begun + 1, due, args }, wishes);
+                }
             }
-            14 => vec!["GETSET".into(), format!("k{key}"), token],
-            _ => vec!["SET".into(), format!("k{key}"), token, "NX".into()],
-        };
-        let args: Vec<Bytes> = words.into_iter().map(Bytes::from).collect();
-        let mut operation = Operation { id, args, once: None };
+            Asks::Listed(asks) => {
+                let rest = &asks[self.begun as usize..];
+                let due = rest.first().map(|ask| ask.due);
+                let burst: Vec<Ask> = rest.iter().take_while(|ask| Some(ask.due) == due).cloned().collect();
+                if let Some(next) = rest.get(burst.len()) {
+                    self.next_burst = next.due;
+                }
+                burst.into_iter().for_each(|ask| self.begin(ask, wishes));
+            }
+        }
+    }
+
+    fn begin(&mut self, ask: Ask, wishes: &mut Vec<Wish>) {
+        self.begun += 1;
+        self.last_due = ask.due;
+        let id = OperationId { client: self.manner.client, number: ask.number };
+        let mut operation = Operation { id, args: ask.args, once: None };
         if self.manner.once && !operation.is_read() {
             self.sequence += 1;
             operation.once = self.session.clone().map(|session| (session, self.sequence));
         }
-        operation
+        wishes.push(Wish::Asked(operation.clone(), ask.due));
+        self.waiting.push_back(operation);
     }
+}
+
+/// What a client asks for next. Every write is different from all others, so that the log tells whose it is.
+fn drawn(rng: &mut Rng, client: u32, number: u64, keys: u64) -> Vec<Bytes> {
+    let key = rng.below(keys);
+    let token = format!("{client}.{number}");
+    let words: Vec<String> = match rng.below(16) {
+        0..4 => vec!["GET".into(), format!("k{key}")],
+        4 => vec!["GET".into(), format!("n{key}")],
+        5..8 => vec!["SET".into(), format!("k{key}"), token],
+        8..11 => vec!["APPEND".into(), format!("k{key}"), format!("[{token}]")],
+        11..14 => {
+            // A sum in which every addend can be told apart, and which never overflows.
+            let addend = u64::from(client) * 1_000_000 + number;
+            vec!["INCRBY".into(), format!("n{key}"), addend.to_string()]
+        }
+        14 => vec!["GETSET".into(), format!("k{key}"), token],
+        _ => vec!["SET".into(), format!("k{key}"), token, "NX".into()],
+    };
+    words.into_iter().map(Bytes::from).collect()
 }
 
 /// The node in `MOVED <slot> n<id>:<port>`.

@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use node::wal::Files;
 
+use crate::decisions::Leaves;
 use crate::rng::Rng;
 
 /// What a power cut can garble at once.
@@ -88,13 +89,22 @@ impl SimFiles {
         self.platter.borrow_mut().fails_in = Some(operations);
     }
 
-    /// The process died, or the power did: the disk got as far as `rng` says through its journal; writes that no
-    /// sync covers are kept, lost or torn sector by sector, and names that no directory sync covers exist or not.
-    pub fn crash(&self, rng: &mut Rng) -> Damage {
+    /// The process died, or the power did: nothing of what was not durable is left, or all of it, or what a number
+    /// says. Then the disk got somewhere in its journal; writes that no sync covers are kept, lost or torn sector by
+    /// sector, and names that no directory sync covers exist or not.
+    pub fn crash(&self, leaves: Leaves) -> Damage {
+        if leaves == Leaves::Kept {
+            self.commit();
+        }
         let platter = &mut *self.platter.borrow_mut();
         platter.fails_in = None;
         platter.failed = false;
         let journal = std::mem::take(&mut platter.journal);
+        let Leaves::Torn(number) = leaves else {
+            platter.volatile = platter.durable.clone();
+            return Damage::default();
+        };
+        let rng = &mut Rng::numbered(number, 0);
         let reached = rng.between(0, journal.len() as u64) as usize;
         let journal = &journal[..reached];
         let mut damage = Damage::default();
@@ -256,7 +266,6 @@ impl Files for SimFiles {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::Concern;
 
     fn content(files: &SimFiles) -> Option<Vec<u8>> {
         files.platter.borrow().volatile.get("log").cloned()
@@ -274,7 +283,7 @@ mod tests {
             files.commit();
             files.write_at("log", SECTOR_BYTES as u64 - 3, b"twotwo")?;
             assert_eq!(content(&files.worst()).map(|bytes| bytes[509]), Some(0), "unsynced bytes are not in it");
-            files.crash(&mut Rng::new(seed, Concern::Disk));
+            files.crash(Leaves::Torn(seed));
             let after = content(&files).unwrap_or_default();
             assert_eq!(&after[..3], b"one");
             outcomes.insert(after[509..515].iter().map(|byte| (*byte).min(1)).collect::<Vec<u8>>());
@@ -291,7 +300,7 @@ mod tests {
             let mut files = SimFiles::new();
             files.create("log", 8)?;
             files.sync("log")?;
-            files.crash(&mut Rng::new(seed, Concern::Disk));
+            files.crash(Leaves::Torn(seed));
             seen[usize::from(content(&files).is_some())] = true;
         }
         assert_eq!(seen, [true, true]);

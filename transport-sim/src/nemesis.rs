@@ -101,6 +101,16 @@ pub enum Fault {
         /// For how long the leader is then down, if it dies.
         down_us: Option<u64>,
     },
+    /// An Accept of the leader is held back on every link until it has sent one for later slots; soon after, the
+    /// leader is gone. What is left is a gap, and what was held back arrives in another time.
+    Ambush {
+        /// How much later what is held back arrives.
+        late_us: u64,
+        /// From the second Accept until the leader is gone.
+        us: u64,
+        /// How it goes.
+        then: Then,
+    },
     /// A node is taken away for good.
     Remove {
         /// Which one.
@@ -109,7 +119,27 @@ pub enum Fault {
 }
 
 /// How many kinds of fault there are.
-pub const FAULT_KINDS: usize = 14;
+pub const FAULT_KINDS: usize = 15;
+
+/// The kind of `Fault::Ambush`.
+pub(crate) const AMBUSH: usize = 14;
+
+/// How a leader goes that was ambushed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Then {
+    /// Its process dies.
+    Dies {
+        /// For how long it is down.
+        down_us: u64,
+    },
+    /// It stands still; of what is sent to it meanwhile, only the messages of one node reach it.
+    Stands {
+        /// For how long.
+        us: u64,
+        /// Whose messages.
+        hears: NodeId,
+    },
+}
 
 impl Fault {
     /// A short name for counts.
@@ -128,7 +158,78 @@ impl Fault {
         "decapitate",
         "storm",
         "remove",
+        "ambush",
     ];
+
+    /// The nodes that it names.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        match self {
+            Fault::Crash { node, .. }
+            | Fault::Terminate { node, .. }
+            | Fault::Pause { node, .. }
+            | Fault::CutClients { node, .. }
+            | Fault::ResetClients { node }
+            | Fault::HandOver { to: node }
+            | Fault::DiskStall { node, .. }
+            | Fault::DiskFailure { node, .. }
+            | Fault::Remove { node } => vec![*node],
+            Fault::PowerLoss { nodes, .. } => nodes.clone(),
+            Fault::Partition { cuts, .. } => cuts.iter().flat_map(|(from, to)| [*from, *to]).collect(),
+            Fault::Clog { from, to, .. } => vec![*from, *to],
+            Fault::Ambush { then: Then::Stands { hears, .. }, .. } => vec![*hears],
+            Fault::Ambush { then: Then::Dies { .. }, .. } => Vec::new(),
+            Fault::Decapitate { .. } | Fault::Storm { .. } => Vec::new(),
+        }
+    }
+
+    /// How long it, or what it leaves behind, lasts, in microseconds.
+    pub fn times_us(&mut self) -> Vec<&mut u64> {
+        match self {
+            Fault::Crash { down_us, .. }
+            | Fault::PowerLoss { down_us, .. }
+            | Fault::Terminate { down_us, .. }
+            | Fault::DiskFailure { down_us, .. }
+            | Fault::Decapitate { down_us } => vec![down_us],
+            Fault::Pause { us, .. }
+            | Fault::Partition { us, .. }
+            | Fault::Clog { us, .. }
+            | Fault::CutClients { us, .. }
+            | Fault::DiskStall { us, .. } => vec![us],
+            Fault::Ambush { late_us, us, then: Then::Dies { down_us: gone } | Then::Stands { us: gone, .. } } => {
+                vec![late_us, us, gone]
+            }
+            Fault::Storm { us, down_us, .. } => std::iter::once(us).chain(down_us.as_mut()).collect(),
+            Fault::ResetClients { .. } | Fault::HandOver { .. } | Fault::Remove { .. } => Vec::new(),
+        }
+    }
+
+    /// What is left of it in a cluster without this node, if anything.
+    pub fn without(&self, gone: NodeId) -> Option<Fault> {
+        match self {
+            Fault::PowerLoss { nodes, down_us } => {
+                let nodes: Vec<NodeId> = nodes.iter().copied().filter(|node| *node != gone).collect();
+                (!nodes.is_empty()).then_some(Fault::PowerLoss { nodes, down_us: *down_us })
+            }
+            Fault::Partition { cuts, us } => {
+                let cuts: Vec<(NodeId, NodeId)> =
+                    cuts.iter().copied().filter(|(from, to)| *from != gone && *to != gone).collect();
+                (!cuts.is_empty()).then_some(Fault::Partition { cuts, us: *us })
+            }
+            Fault::Crash { .. }
+            | Fault::Terminate { .. }
+            | Fault::Pause { .. }
+            | Fault::Clog { .. }
+            | Fault::CutClients { .. }
+            | Fault::ResetClients { .. }
+            | Fault::HandOver { .. }
+            | Fault::DiskStall { .. }
+            | Fault::DiskFailure { .. }
+            | Fault::Decapitate { .. }
+            | Fault::Storm { .. }
+            | Fault::Ambush { .. }
+            | Fault::Remove { .. } => (!self.nodes().contains(&gone)).then(|| self.clone()),
+        }
+    }
 
     /// Where its name is in `NAMES`.
     pub fn kind(&self) -> usize {
@@ -147,12 +248,13 @@ impl Fault {
             Fault::Decapitate { .. } => 11,
             Fault::Storm { .. } => 12,
             Fault::Remove { .. } => 13,
+            Fault::Ambush { .. } => AMBUSH,
         }
     }
 }
 
-/// Draws the faults of a seed: when, and what.
-pub fn plan(genesis: &Genesis, start: Instant, us: u64, rng: &mut Rng) -> Vec<(Instant, Fault)> {
+/// Draws the faults of a seed: when, and what. `only`: this kind alone, as often as it may be.
+pub fn plan(genesis: &Genesis, start: Instant, us: u64, only: Option<usize>, rng: &mut Rng) -> Vec<(Instant, Fault)> {
     let nodes: Vec<NodeId> = genesis.membership().members().map(|member| member.node).collect();
     let mut plan = Vec::new();
     for kind in 0..FAULT_KINDS {
@@ -160,12 +262,15 @@ pub fn plan(genesis: &Genesis, start: Instant, us: u64, rng: &mut Rng) -> Vec<(I
         let mut rng = rng.split();
         let most = match kind {
             0 | 3 | 4 => 24,
-            5..=7 | 9 | 11 | 12 => 12,
+            5..=7 | 9 | 11 | 12 | AMBUSH => 12,
             1 | 2 | 8 | 10 => 6,
             _ => 1,
         };
-        let on = rng.coin();
-        let times = rng.log_uniform(1, most);
+        let (coin, drawn) = (rng.coin(), rng.log_uniform(1, most));
+        let (on, times) = match only {
+            Some(only) => (only == kind, most),
+            None => (coin, drawn),
+        };
         for _ in 0..times {
             let at = start.plus_us(rng.below(us));
             let fault = draw(kind, &nodes, genesis, &mut rng);
@@ -200,6 +305,16 @@ fn draw(kind: usize, nodes: &[NodeId], genesis: &Genesis, rng: &mut Rng) -> Opti
             us: rng.log_uniform(10_000, 2_000_000),
             down_us: rng.coin().then_some(down_us),
         },
+        AMBUSH => {
+            let late_us = rng.log_uniform(100_000, 3_000_000);
+            // It stands until what was held back has arrived, and longer.
+            // A learner promises nothing, so that it can best be asked for what is chosen.
+            let learner = genesis.membership().learners().first().map_or(node, |learner| learner.node);
+            let hears = if rng.coin() { learner } else { node };
+            let stands = Then::Stands { us: late_us + rng.log_uniform(10_000, 2_000_000), hears };
+            let then = if rng.coin() { stands } else { Then::Dies { down_us } };
+            Fault::Ambush { late_us, us: rng.log_uniform(1_000, 50_000), then }
+        }
         _ => {
             // A cluster goes on as long as both its quorums can still be had.
             let (quorum, voters) = (genesis.membership().quorum(), genesis.membership().voters().len());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use paxos_core::{Instant, NodeId};
 
-use crate::rng::Rng;
+use crate::decisions::{Decisions, Fate, Stream};
 
 /// How good links are. Chances are per million.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,9 +43,18 @@ impl Quality {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Arrivals {
     /// The message itself.
-    pub first: Option<Instant>,
+    pub first: Option<Arrival>,
     /// Its duplicate.
-    pub second: Option<Instant>,
+    pub second: Option<Arrival>,
+}
+
+/// When and where a message arrives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Arrival {
+    /// When.
+    pub at: Instant,
+    /// Not at the node that it was sent to.
+    pub astray: bool,
 }
 
 /// What the network did to messages.
@@ -68,7 +77,6 @@ pub struct Network {
     links: BTreeMap<(NodeId, NodeId), Link>,
     /// Until when how many of a million messages are lost beyond the usual.
     storm: (Instant, u64),
-    rng: Rng,
     /// What it did so far.
     pub mischief: Mischief,
 }
@@ -84,8 +92,8 @@ struct Link {
 
 impl Network {
     /// A network whose links are all of this quality.
-    pub fn new(quality: Quality, rng: Rng) -> Network {
-        Network { quality, links: BTreeMap::new(), storm: (Instant::default(), 0), rng, mischief: Mischief::default() }
+    pub fn new(quality: Quality) -> Network {
+        Network { quality, links: BTreeMap::new(), storm: (Instant::default(), 0), mischief: Mischief::default() }
     }
 
     /// From now on links are of this quality, no link is cut, and clogs are gone.
@@ -130,50 +138,51 @@ impl Network {
     }
 
     /// Decides the fate of a message that leaves now.
-    pub fn send(&mut self, now: Instant, from: NodeId, to: NodeId) -> Arrivals {
+    pub fn send(&mut self, now: Instant, from: NodeId, to: NodeId, decisions: &mut Decisions) -> Arrivals {
         let quality = self.quality;
+        let stream = Stream::Link { from, to };
         if !self.passes(from, to) {
             self.mischief.cut += 1;
+            decisions.skip(stream);
             return Arrivals::default();
         }
-        let delay = quality.delay_us_min + self.rng.exponential(quality.jitter_us);
-        let lost = self.rng.chance(if now < self.storm.0 { self.storm.1.max(quality.loss) } else { quality.loss });
-        let twice = self.rng.chance(quality.duplication);
+        let loss = if now < self.storm.0 { self.storm.1.max(quality.loss) } else { quality.loss };
+        let fate = decisions.decide(stream, |rng| {
+            let late_us = rng.exponential(quality.jitter_us);
+            let (lost, twice) = (rng.chance(loss), rng.chance(quality.duplication));
+            let again_us = twice.then(|| rng.log_uniform(1, quality.replay_us_max.max(1)));
+            let astray = !lost && rng.chance(quality.misrouted);
+            let again_astray = twice && rng.chance(quality.misrouted);
+            Fate { late_us, lost, again_us, astray, again_astray, ..Fate::default() }
+        });
         let link = self.links.entry((from, to)).or_default();
-        let mut at = now.plus_us(delay).max(link.clogged);
+        let mut at = now.plus_us(quality.delay_us_min + fate.late_us).max(link.clogged);
         if !quality.reorders {
             at = at.max(link.last);
             link.last = at;
         }
-        let second = twice.then(|| {
-            self.mischief.duplicated += 1;
-            let late = quality.replay_us_max.max(1);
-            at.plus_us(self.rng.log_uniform(1, late))
-        });
-        if lost {
-            self.mischief.lost += 1;
-            return Arrivals { first: None, second };
-        }
-        Arrivals { first: Some(at), second }
-    }
-
-    /// Whether this message goes astray.
-    pub fn misroutes(&mut self) -> bool {
-        let astray = self.rng.chance(self.quality.misrouted);
-        self.mischief.misrouted += u64::from(astray);
-        astray
+        self.mischief.lost += u64::from(fate.lost);
+        let first = (!fate.lost).then_some(Arrival { at, astray: fate.astray });
+        let second = fate.again_us.map(|us| Arrival { at: at.plus_us(us), astray: fate.again_astray });
+        self.mischief.duplicated += u64::from(second.is_some());
+        let astray = [first, second].into_iter().flatten().filter(|arrival| arrival.astray).count();
+        self.mischief.misrouted += astray as u64;
+        Arrivals { first, second }
     }
 
     /// How long bytes between a client and a node take; a client's stream is never reordered.
-    pub fn client_delay(&mut self) -> u64 {
-        self.quality.delay_us_min + self.rng.exponential(self.quality.jitter_us.min(20_000))
+    pub fn client_delay(&mut self, stream: Stream, decisions: &mut Decisions) -> u64 {
+        /// Clients are near: what they wait for is not their links.
+        const JITTER_US_MAX: u64 = 20_000;
+        let jitter_us = self.quality.jitter_us.min(JITTER_US_MAX);
+        let fate = decisions.decide(stream, |rng| Fate { late_us: rng.exponential(jitter_us), ..Fate::default() });
+        self.quality.delay_us_min + fate.late_us
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::Concern;
 
     const ONE: NodeId = NodeId(1);
     const TWO: NodeId = NodeId(2);
@@ -182,9 +191,9 @@ mod tests {
     fn streams_keep_their_order_and_datagrams_do_not() {
         let rough = Quality { jitter_us: 50_000, ..Quality::CALM };
         for (quality, ordered) in [(rough, true), (Quality { reorders: true, ..rough }, false)] {
-            let mut network = Network::new(quality, Rng::new(5, Concern::Network));
-            let arrivals: Vec<Instant> =
-                (0..200).filter_map(|sent| network.send(Instant::from_us(sent * 100), ONE, TWO).first).collect();
+            let (mut network, mut decisions) = (Network::new(quality), Decisions::drawn(5));
+            let mut send = |sent: u64| network.send(Instant::from_us(sent * 100), ONE, TWO, &mut decisions).first;
+            let arrivals: Vec<Instant> = (0..200).filter_map(&mut send).map(|arrival| arrival.at).collect();
             assert_eq!(arrivals.len(), 200);
             assert_eq!(arrivals.is_sorted(), ordered);
         }
@@ -192,21 +201,22 @@ mod tests {
 
     #[test]
     fn cuts_are_one_way_and_add_up() {
-        let mut network = Network::new(Quality::CALM, Rng::new(5, Concern::Network));
+        let (mut network, mut decisions) = (Network::new(Quality::CALM), Decisions::drawn(5));
         network.cut(ONE, TWO);
         network.cut(ONE, TWO);
         network.mend(ONE, TWO);
-        assert_eq!(network.send(Instant::default(), ONE, TWO), Arrivals::default());
-        assert!(network.send(Instant::default(), TWO, ONE).first.is_some());
+        assert_eq!(network.send(Instant::default(), ONE, TWO, &mut decisions), Arrivals::default());
+        assert!(network.send(Instant::default(), TWO, ONE, &mut decisions).first.is_some());
         network.mend(ONE, TWO);
-        assert!(network.send(Instant::default(), ONE, TWO).first.is_some());
+        assert!(network.send(Instant::default(), ONE, TWO, &mut decisions).first.is_some());
     }
 
     #[test]
     fn loss_and_duplication_are_as_frequent_as_asked_for() {
         let quality = Quality { loss: 300_000, duplication: 100_000, replay_us_max: 60_000_000, ..Quality::CALM };
-        let mut network = Network::new(quality, Rng::new(5, Concern::Network));
-        let fates: Vec<Arrivals> = (0..10_000).map(|_| network.send(Instant::default(), ONE, TWO)).collect();
+        let (mut network, mut decisions) = (Network::new(quality), Decisions::drawn(5));
+        let fates: Vec<Arrivals> =
+            (0..10_000).map(|_| network.send(Instant::default(), ONE, TWO, &mut decisions)).collect();
         let lost = fates.iter().filter(|fate| fate.first.is_none()).count();
         let twice = fates.iter().filter(|fate| fate.second.is_some()).count();
         assert!((2_800..3_200).contains(&lost) && (900..1_100).contains(&twice), "{lost} {twice}");

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use node::Node;
 use paxos_core::{
     Boot, Entry, FenceReason, Formatted, Instant, Message, NodeId, ProposeError, ReadError, Recipients, Record,
-    Replica, Role, Slot, Tag,
+    Replica, Role, RoleReason, Slot, Tag,
 };
 
 use crate::client::{Operation, OperationId};
+use crate::nemesis::Fault;
+use crate::network::Arrivals;
 use crate::resp::Reply;
 
 /// Watches a world: is told every fact in the order in which they happen.
@@ -63,6 +65,73 @@ pub enum Fact<'a> {
         /// What it says.
         message: &'a Message,
     },
+    /// One copy of a message is on its way to a node, or is lost.
+    Posted {
+        /// Its number in this world.
+        letter: u64,
+        /// For whom.
+        to: NodeId,
+        /// What it says.
+        message: &'a Message,
+        /// When it arrives, if it does.
+        arrivals: Arrivals,
+        /// It met a cut link.
+        cut: bool,
+    },
+    /// A message reached the node and is handled next.
+    Received {
+        /// Its number.
+        letter: u64,
+        /// What it says.
+        message: &'a Message,
+    },
+    /// Bytes are on their way between a client and the node.
+    Carried {
+        /// Which client.
+        client: u32,
+        /// Which way.
+        way: Way,
+        /// When they arrive, if both ends are there.
+        arrives: Instant,
+        /// What they are.
+        bytes: &'a Bytes,
+    },
+    /// The disk begins a sync.
+    Syncing {
+        /// Records that it is to make durable.
+        records: usize,
+    },
+    /// The disk has done its sync.
+    Synced,
+    /// Chosen entries were read back from the log, for a peer that lacks them.
+    LogRead {
+        /// The slot of the first one.
+        first: Slot,
+        /// How many.
+        entries: usize,
+    },
+    /// A process opened its log, and begins to make its start durable.
+    Starting {
+        /// Behind the last whole record there was something torn.
+        torn_tail: bool,
+        /// Records that were being written when the last process died.
+        written: usize,
+        /// Of these, those that survived.
+        kept: usize,
+    },
+    /// The process stands still.
+    Paused,
+    /// The process goes on.
+    Resumed,
+    /// A fault strikes; it is about no node in particular.
+    Struck(&'a Fault),
+    /// A partition ends.
+    Mended {
+        /// Sender and receiver of each link.
+        cuts: &'a [(NodeId, NodeId)],
+    },
+    /// All faults end.
+    Healed,
     /// The worst disk image that could survive from now on holds this record, behind those before.
     Durable(&'a Record),
     /// A slot was applied.
@@ -118,6 +187,8 @@ pub enum Fact<'a> {
         role: Role,
         /// With which ballot.
         ballot: Option<paxos_core::Ballot>,
+        /// Why.
+        reason: RoleReason,
     },
     /// The node fenced itself.
     Fenced {
@@ -147,6 +218,15 @@ pub enum Fact<'a> {
         /// How many things it asked for.
         outputs: usize,
     },
+}
+
+/// Between a client and a node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// From the client.
+    ToNode,
+    /// To the client.
+    ToClient,
 }
 
 /// A broken invariant.

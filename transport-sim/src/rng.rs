@@ -38,6 +38,21 @@ impl Rng {
         rng
     }
 
+    /// The stream of one thing among many of a concern, named by two numbers.
+    pub fn keyed(seed: u64, concern: Concern, one: u64, two: u64) -> Rng {
+        let mut rng = Rng::new(seed, concern);
+        rng.state ^= one.wrapping_mul(0xa24b_aed4_963e_e407);
+        rng.state = rng.draw() ^ two.wrapping_mul(0x9fb2_1c65_1e98_df25);
+        Rng { state: rng.draw() }
+    }
+
+    /// A stream for each number, all from one base.
+    #[inline]
+    pub fn numbered(base: u64, number: u64) -> Rng {
+        let mut rng = Rng { state: base ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93) };
+        Rng { state: rng.draw() }
+    }
+
     /// The next 64 random bits.
     #[inline]
     pub fn draw(&mut self) -> u64 {

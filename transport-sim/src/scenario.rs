@@ -8,7 +8,7 @@ use paxos_core::{
     Config, ElectionPolicy, Genesis, Incarnation, Instant, Member, Membership, MembershipError, NodeId, QuorumSystem,
 };
 
-use crate::client::Manner;
+use crate::client::{Asks, Manner};
 use crate::nemesis::{self, Fault};
 use crate::network::Quality;
 use crate::rng::{Concern, Rng};
@@ -28,7 +28,7 @@ impl DiskQuality {
 }
 
 /// Everything that a world is made from.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Scenario {
     /// Seeds every stream.
     pub seed: u64,
@@ -82,14 +82,18 @@ impl Scenario {
             align_bytes: topology.pick(&[8, 512, 512, 512]),
         };
         let mut nemesis = Rng::new(seed, Concern::Nemesis);
-        // Every eighth seed is calm: no fault at all.
-        let calm = nemesis.below(8) == 0;
+        let mut edges = Rng::new(seed, Concern::Edges);
+        // Every eighth seed is calm: no fault at all. Every eighth has one kind of fault at full strength and calm links.
+        let (calm, single) = match nemesis.below(8) {
+            0 => (true, None),
+            1 => (false, Some(single_kind(&mut edges.split()))),
+            _ => (false, None),
+        };
         let faults_us = FAULTS_US_MIN;
-        let planned = nemesis::plan(&genesis, START, faults_us, &mut nemesis);
+        let planned = nemesis::plan(&genesis, START, faults_us, single, &mut nemesis);
         let rough = quality(&mut Rng::new(seed, Concern::Network));
         let late = late(&genesis, faults_us, &mut nemesis);
         let drift = Rng::new(seed, Concern::Clock).pick(&[0, 0, 10, 256]);
-        let mut edges = Rng::new(seed, Concern::Edges);
         let (config, limits) = tightened(config, &mut edges);
         let slow_disks = slow_disks(&genesis, config.election_timeout_us, &mut edges);
         Ok(Scenario {
@@ -100,7 +104,7 @@ impl Scenario {
             slow_disks: if calm { Vec::new() } else { slow_disks },
             wal,
             clients: manners(&mut Rng::new(seed, Concern::Workload), faults_us),
-            quality: if calm { Quality::CALM } else { rough },
+            quality: if calm || single.is_some() { Quality::CALM } else { rough },
             disk: disk(&mut Rng::new(seed, Concern::Disk)),
             late: if calm { Vec::new() } else { late },
             drift: if calm { 0 } else { drift },
@@ -116,6 +120,11 @@ impl Scenario {
         let disturbed = !self.faults.is_empty() || !self.late.is_empty() || !self.slow_disks.is_empty();
         !disturbed && self.quality == Quality::CALM && self.drift == 0
     }
+}
+
+/// Half of the time the kind that needs quiet around it to reach what it is for.
+fn single_kind(rng: &mut Rng) -> usize {
+    if rng.coin() { nemesis::AMBUSH } else { rng.below(nemesis::FAULT_KINDS as u64) as usize }
 }
 
 fn quorum(voters: u32, rng: &mut Rng) -> QuorumSystem {
@@ -218,19 +227,22 @@ fn disk(rng: &mut Rng) -> DiskQuality {
 }
 
 fn manners(rng: &mut Rng, us: u64) -> Vec<Manner> {
+    /// Within this time after the begin of the world all clients have begun.
+    const BEGIN_US: u64 = 1_000_000;
     let clients = rng.log_uniform(1, 12);
     let commands = rng.log_uniform(COMMANDS_MIN, COMMANDS_MIN * 8);
     let keys = rng.log_uniform(1, 32);
     let operations = commands.div_ceil(clients);
-    (0..clients)
-        .map(|_| Manner {
-            operations,
+    // Spread over three quarters of the faults, so that each sees some of them.
+    let think_us = us * 3 / 4 / operations;
+    (1..=clients)
+        .map(|client| Manner {
+            client: client as u32,
             depth: rng.log_uniform(1, 16) as usize,
-            // Spread over three quarters of the faults, so that each sees some of them.
-            think_us: us * 3 / 4 / operations,
             patience_us: rng.log_uniform(300_000, 2_500_000),
             once: rng.coin(),
-            keys,
+            begins_us: rng.below(BEGIN_US),
+            asks: Asks::Drawn { operations, think_us, keys },
         })
         .collect()
 }

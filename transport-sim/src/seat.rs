@@ -1,19 +1,22 @@
-//! The room for a node with its process, its clock and its disk: how inputs reach it and its outputs are carried
-//! out, what a crash leaves, and how it starts again.
+//! The room for a node with its process, its clock and its disk: how inputs reach it, how its outputs are
+//! carried out, how it dies and starts again. `storage.rs` holds what its disk does.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
+use bytes::Bytes;
 use node::wal::Wal;
 use node::{Address, Input, LogReadId, Node, Output, Settings};
 use paxos_core::{
-    ClusterId, Entries, Formatted, Instant, Member, NodeId, Receipt, Record, Recovered, Recovery, RecoveryError,
-    SlotRange, Ticket, wire,
+    ClusterId, Formatted, Instant, Member, NodeId, Recipients, Record, Recovered, SlotRange, Ticket, wire,
 };
 
 use crate::clock::Clock;
+use crate::decisions::{Fate, Leaves, Stream};
 use crate::disk::SimFiles;
 use crate::observer::{Fact, Observer, Violation};
-use crate::world::{Event, World};
+use crate::rng::{Concern, Rng};
+use crate::world::{Event, Letter, World};
 
 /// The cluster that every node of a world belongs to.
 const CLUSTER: ClusterId = ClusterId::new(0x5eed);
@@ -33,17 +36,17 @@ pub(crate) struct Seat {
     /// How long the node is down when its disk fails.
     pub(crate) down_us: u64,
     pub(crate) removed: bool,
-    clock: Clock,
-    state: State,
-    paused: bool,
+    pub(crate) clock: Clock,
+    pub(crate) state: State,
+    pub(crate) paused: bool,
     /// Every record that is durable, as a recovery must find them.
-    durable: Vec<Record>,
+    pub(crate) durable: Vec<Record>,
     /// Records that the disk is at: a crash may leave any prefix of them.
-    writing: Vec<Record>,
+    pub(crate) writing: Vec<Record>,
 }
 
 #[derive(Debug)]
-enum State {
+pub(crate) enum State {
     Down,
     /// The log is open and the new boot is being synced.
     Starting(Box<(Wal<SimFiles>, Recovered)>),
@@ -51,33 +54,33 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Process {
-    node: Node,
-    wal: Wal<SimFiles>,
+pub(crate) struct Process {
+    pub(crate) node: Node,
+    pub(crate) wal: Wal<SimFiles>,
     /// Records that wait for the disk.
-    queue: VecDeque<(Ticket, Record)>,
+    pub(crate) queue: VecDeque<(Ticket, Record)>,
     /// How many records the disk was given, and how many of them are durable.
-    given: u64,
-    durable: u64,
+    pub(crate) given: u64,
+    pub(crate) durable: u64,
     /// Reads that wait for the records that were given before them: a disk does things in order.
-    reads: VecDeque<LogRead>,
+    pub(crate) reads: VecDeque<LogRead>,
     /// Tickets of what the disk is at.
-    tickets: Vec<Ticket>,
-    syncing: bool,
+    pub(crate) tickets: Vec<Ticket>,
+    pub(crate) syncing: bool,
     /// The newest armed timer, and when it goes off.
-    armed: u64,
-    due: Option<Instant>,
+    pub(crate) armed: u64,
+    pub(crate) due: Option<Instant>,
     /// How many turns it took in this moment.
-    turns: (Instant, u32),
-    outputs: Vec<Output>,
+    pub(crate) turns: (Instant, u32),
+    pub(crate) outputs: Vec<Output>,
 }
 
 #[derive(Debug)]
-struct LogRead {
-    after: u64,
-    id: LogReadId,
-    slots: SlotRange,
-    bytes_max: usize,
+pub(crate) struct LogRead {
+    pub(crate) after: u64,
+    pub(crate) id: LogReadId,
+    pub(crate) slots: SlotRange,
+    pub(crate) bytes_max: usize,
 }
 
 impl Seat {
@@ -99,15 +102,7 @@ impl Seat {
     }
 }
 
-fn recovery_of<'a>(records: impl Iterator<Item = &'a Record>) -> Result<Recovered, RecoveryError> {
-    let mut recovery = Recovery::new();
-    for record in records {
-        recovery.record(record.clone())?;
-    }
-    recovery.finish()
-}
-
-fn broken(what: &'static str, node: NodeId, error: &dyn std::fmt::Display) -> Violation {
+pub(crate) fn broken(what: &'static str, node: NodeId, error: &dyn std::fmt::Display) -> Violation {
     Violation::new(what, format!("{node:?}: {error}"))
 }
 
@@ -134,7 +129,7 @@ impl<O: Observer> World<O> {
             stalled_until: self.now,
             down_us: 0,
             removed: false,
-            clock: Clock::new(self.now, 0, &mut self.clock_rng),
+            clock: Clock::new(self.now, 0, &mut self.rng_of(Concern::Clock, member.node, 0)),
             state: State::Down,
             paused: false,
             durable: vec![Record::Formatted(formatted)],
@@ -145,12 +140,9 @@ impl<O: Observer> World<O> {
         Ok(())
     }
 
-    fn sync_us(&mut self, seat: usize) -> u64 {
-        let id = self.seats[seat].id;
-        let slow = self.scenario.slow_disks.iter().find(|(node, _)| *node == id);
-        let quality = slow.map_or(self.scenario.disk, |(_, quality)| *quality);
-        let stall = self.seats[seat].stalled_until.since_us(self.now);
-        quality.sync_us_min + self.disk_rng.exponential(quality.sync_jitter_us) + stall
+    /// What a process of a node draws for itself; nothing else shifts it.
+    fn rng_of(&self, concern: Concern, node: NodeId, life: u64) -> Rng {
+        Rng::keyed(self.scenario.seed, concern, u64::from(node.0), life)
     }
 
     /// A process opens its log and begins to make its boot durable.
@@ -161,74 +153,24 @@ impl<O: Observer> World<O> {
         let id = self.seats[seat].id;
         self.report.starts += 1;
         self.seats[seat].life += 1;
-        self.seats[seat].clock = Clock::new(self.now, self.scenario.drift, &mut self.clock_rng);
+        let life = self.seats[seat].life;
+        self.seats[seat].clock = Clock::new(self.now, self.scenario.drift, &mut self.rng_of(Concern::Clock, id, life));
         let opened = Wal::open(self.seats[seat].files.clone(), self.scenario.wal);
         let (mut wal, mut recovered) = opened.map_err(|error| broken("log-opens-after-a-crash", id, &error))?;
         self.report.torn_tails += u64::from(wal.torn_tail().is_some());
-        self.survived(seat, &recovered)?;
-        let boot = recovered.next_boot(self.process_rng.draw());
+        let written = self.seats[seat].writing.len();
+        let kept = self.survived(seat, &recovered)?;
+        self.see(id, &Fact::Starting { torn_tail: wal.torn_tail().is_some(), written, kept })?;
+        let boot = recovered.next_boot(self.rng_of(Concern::Process, id, life).draw());
         let record = Record::Started(boot);
         let written = wal.append(&record).and_then(|()| wal.sync());
         written.map_err(|error| broken("log-takes-a-boot", id, &error))?;
         recovered.started(boot).map_err(|error| broken("boots-count-up", id, &error))?;
         self.seats[seat].writing = vec![record];
         self.seats[seat].state = State::Starting(Box::new((wal, recovered)));
-        let life = self.seats[seat].life;
         let sync_us = self.sync_us(seat);
         self.after(sync_us, Event::Ready { seat, life });
         Ok(())
-    }
-
-    /// Recovers the worst image that could survive now, on the side: it implies every durable record.
-    fn worst_image_is_whole(&mut self, seat: usize) -> Result<(), Violation> {
-        let Seat { id, files, durable, .. } = &self.seats[seat];
-        self.report.images += 1;
-        let opened = Wal::open(files.worst(), self.scenario.wal);
-        let (_, recovered) = opened.map_err(|error| broken("log-opens-after-a-crash", *id, &error))?;
-        match recovery_of(durable.iter()) {
-            Ok(expected) if expected == recovered => Ok(()),
-            Ok(_) | Err(_) => Err(Violation::new(
-                "worst-image-holds-what-is-durable",
-                format!("{id:?} after {} records", durable.len()),
-            )),
-        }
-    }
-
-    /// What was recovered is what was durable, and of what the disk was at when it stopped, a first part.
-    fn survived(&mut self, seat: usize, recovered: &Recovered) -> Result<(), Violation> {
-        let id = self.seats[seat].id;
-        let writing = std::mem::take(&mut self.seats[seat].writing);
-        for kept in (0..=writing.len()).rev() {
-            let expected = recovery_of(self.seats[seat].durable.iter().chain(&writing[..kept]));
-            if expected.is_ok_and(|expected| expected == *recovered) {
-                for record in writing.into_iter().take(kept) {
-                    self.durable(seat, record)?;
-                }
-                return Ok(());
-            }
-        }
-        let why = format!(
-            "{id:?} recovered promise {:?}, first_unchosen {}, {} held slots, boot {:?}: no prefix of what was written",
-            recovered.promised(),
-            recovered.first_unchosen(),
-            recovered.held_slots(),
-            recovered.boot()
-        );
-        Err(Violation::new("recovery-is-what-was-durable", why))
-    }
-
-    fn durable(&mut self, seat: usize, record: Record) -> Result<(), Violation> {
-        let id = self.seats[seat].id;
-        let told = match &record {
-            Record::Started(boot) => self.see(id, &Fact::Started { boot: *boot }),
-            Record::Formatted(_)
-            | Record::Promised(_)
-            | Record::Accepted { .. }
-            | Record::Learned { .. }
-            | Record::Chosen { .. } => self.see(id, &Fact::Durable(&record)),
-        };
-        self.seats[seat].durable.push(record);
-        told
     }
 
     /// The boot is durable: the node begins to work.
@@ -251,7 +193,7 @@ impl<O: Observer> World<O> {
         let settings =
             Settings { paxos: self.scenario.config.clone(), addresses, limits: self.scenario.limits.clone() };
         let local = self.seats[seat].clock.read(self.now);
-        let seed = self.process_rng.draw();
+        let seed = self.rng_of(Concern::Process, id, life).split().draw();
         let node = Node::new(settings, recovered, local, seed).map_err(|error| broken("node-starts", id, &error))?;
         self.see(id, &Fact::Recovered { replica: node.replica() })?;
         self.seats[seat].state = State::Up(Box::new(Process {
@@ -288,7 +230,12 @@ impl<O: Observer> World<O> {
                 self.towards_client(connection, Event::Closed { connection });
             }
         }
-        let damage = self.seats[seat].files.crash(&mut self.disk_rng);
+        let mut leaves = Leaves::Nothing;
+        if self.seats[seat].files.uncommitted() > 0 {
+            let torn = |rng: &mut Rng| Fate { leaves: Leaves::Torn(rng.draw()), ..Fate::default() };
+            leaves = self.decisions.decide(Stream::Crash { node: id }, torn).leaves;
+        }
+        let damage = self.seats[seat].files.crash(leaves);
         if self.trace.prints() {
             self.trace.line(self.report.steps, self.now, Some(id), format_args!("crashed, {damage:?}"));
         }
@@ -307,13 +254,14 @@ impl<O: Observer> World<O> {
         self.crash(seat, Some(down_us), true)
     }
 
-    pub(crate) fn pause(&mut self, seat: usize, us: u64) {
+    pub(crate) fn pause(&mut self, seat: usize, us: u64) -> Result<(), Violation> {
         if self.seats[seat].node().is_none() || self.seats[seat].paused {
-            return;
+            return Ok(());
         }
         self.seats[seat].paused = true;
         let life = self.seats[seat].life;
         self.after(us, Event::Resume { seat, life });
+        self.see(self.seats[seat].id, &Fact::Paused)
     }
 
     /// The process goes on and finds everything that came meanwhile.
@@ -326,7 +274,7 @@ impl<O: Observer> World<O> {
             self.after(0, event);
         }
         self.arm(seat);
-        Ok(())
+        self.see(self.seats[seat].id, &Fact::Resumed)
     }
 
     pub(crate) fn timer(&mut self, seat: usize, armed: u64) -> Result<(), Violation> {
@@ -386,6 +334,48 @@ impl<O: Observer> World<O> {
         self.heap.push(due, Event::Timer { seat, armed });
     }
 
+    /// Puts a frame on its way to each of its receivers.
+    fn post(&mut self, id: NodeId, to: &Recipients, frame: Bytes) -> Result<(), Violation> {
+        let message = wire::decode(&frame).map_err(|error| broken("frames-decode", id, &error))?;
+        let message = Rc::new(message);
+        self.see(id, &Fact::Sent { to, message: &message })?;
+        let late_us = self.held_back_us(id, &message);
+        for to in to {
+            let cut = !self.network.passes(id, to);
+            let mut arrivals = self.network.send(self.now, id, to, &mut self.decisions);
+            for arrival in [&mut arrivals.first, &mut arrivals.second].into_iter().flatten() {
+                arrival.at = arrival.at.plus_us(late_us);
+            }
+            self.letters += 1;
+            let number = self.letters;
+            self.see(id, &Fact::Posted { letter: number, to, message: &message, arrivals, cut })?;
+            for arrival in [arrivals.first, arrivals.second].into_iter().flatten() {
+                let mut seat = self.seats.iter().position(|seat| seat.id == to).unwrap_or(0);
+                if arrival.astray {
+                    seat = (seat + 1) % self.seats.len();
+                }
+                let (frame, message) = (frame.clone(), Rc::clone(&message));
+                let letter = Letter { number, from: id, frame, message };
+                self.heap.push(arrival.at, Event::Frame { seat, letter });
+            }
+        }
+        Ok(())
+    }
+
+    /// A message reaches a node, if its process is there.
+    pub(crate) fn receive(&mut self, seat: usize, letter: Letter) -> Result<(), Violation> {
+        if self.seats[seat].waits() {
+            self.seats[seat].backlog.push(Event::Frame { seat, letter });
+            return Ok(());
+        }
+        if self.seats[seat].node().is_none() {
+            return Ok(());
+        }
+        let Letter { number, from, frame, message } = letter;
+        self.see(self.seats[seat].id, &Fact::Received { letter: number, message: &message })?;
+        self.input(seat, Input::PeerFrame { from, frame })
+    }
+
     /// Hands an input to a node that runs, and carries out what it asks for.
     pub(crate) fn input(&mut self, seat: usize, input: Input) -> Result<(), Violation> {
         if self.seats[seat].paused || self.seats[seat].node().is_none() {
@@ -433,18 +423,7 @@ impl<O: Observer> World<O> {
         match output {
             Output::ToPeers { to, frame } => {
                 self.trace.fold(now, id, &frame);
-                let message = wire::decode(&frame).map_err(|error| broken("frames-decode", id, &error))?;
-                self.see(id, &Fact::Sent { to: &to, message: &message })?;
-                for to in &to {
-                    let arrivals = self.network.send(now, id, to);
-                    for at in [arrivals.first, arrivals.second].into_iter().flatten() {
-                        let mut seat = self.seats.iter().position(|seat| seat.id == to).unwrap_or(0);
-                        if self.network.misroutes() {
-                            seat = (seat + 1) % self.seats.len();
-                        }
-                        self.heap.push(at, Event::Frame { seat, from: id, frame: frame.clone() });
-                    }
-                }
+                self.post(id, &to, frame)?;
             }
             Output::Persist { ticket, record } => {
                 self.trace.fold(now, id, &record);
@@ -455,7 +434,7 @@ impl<O: Observer> World<O> {
             }
             Output::ToClient { client, bytes } => {
                 self.trace.fold(now, id, &(client, &bytes));
-                self.reply(client, bytes);
+                self.reply(client, bytes)?;
             }
             Output::CloseClient { client, .. } => self.close(client),
             Output::PauseClient { client } => self.pause_client(client, true),
@@ -466,121 +445,13 @@ impl<O: Observer> World<O> {
                 }
                 self.read_what_is_ready(seat);
             }
-            Output::RoleChanged { role, ballot, .. } => {
+            Output::RoleChanged { role, ballot, reason, .. } => {
                 self.trace.fold(now, id, &(role, ballot));
-                self.see(id, &Fact::Role { role, ballot })?;
+                self.see(id, &Fact::Role { role, ballot, reason })?;
             }
             Output::Fenced { reason } => self.see(id, &Fact::Fenced { reason })?,
         }
         Ok(())
-    }
-
-    /// Hands everything that waits to the disk, if it is free: one sync for all.
-    fn write(&mut self, seat: usize) -> Result<(), Violation> {
-        let Seat { state, writing, .. } = &mut self.seats[seat];
-        let State::Up(process) = state else { return Ok(()) };
-        if process.syncing || process.queue.is_empty() {
-            return Ok(());
-        }
-        let mut failed = false;
-        for (ticket, record) in process.queue.drain(..) {
-            failed |= process.wal.append(&record).is_err();
-            process.tickets.push(ticket);
-            writing.push(record);
-        }
-        failed |= process.wal.sync().is_err();
-        if failed {
-            return self.input(seat, Input::PersistFailed);
-        }
-        process.syncing = true;
-        let life = self.seats[seat].life;
-        let sync_us = self.sync_us(seat);
-        self.after(sync_us, Event::Synced { seat, life });
-        Ok(())
-    }
-
-    /// The disk has done what it was asked for.
-    pub(crate) fn synced(&mut self, seat: usize, life: u64) -> Result<(), Violation> {
-        if self.seats[seat].life != life {
-            return Ok(());
-        }
-        // A disk works on while the process stands still.
-        if !self.seats[seat].writing.is_empty() {
-            self.seats[seat].files.commit();
-            for record in std::mem::take(&mut self.seats[seat].writing) {
-                self.durable(seat, record)?;
-            }
-        }
-        /// One in so many syncs is checked by a whole recovery, which costs as much as the log is long.
-        const SYNCS_PER_IMAGE: u64 = 128;
-        if self.disk_rng.below(SYNCS_PER_IMAGE) == 0 {
-            self.worst_image_is_whole(seat)?;
-        }
-        if self.seats[seat].paused {
-            self.seats[seat].backlog.push(Event::Synced { seat, life });
-            return Ok(());
-        }
-        let State::Up(process) = &mut self.seats[seat].state else { return Ok(()) };
-        process.syncing = false;
-        let tickets = std::mem::take(&mut process.tickets);
-        process.durable += tickets.len() as u64;
-        // Preparing the next segment may fail; the log goes on without.
-        if process.wal.wants_next() {
-            let _ = process.wal.prepare_next();
-        }
-        self.read_what_is_ready(seat);
-        let mut receipt: Option<Receipt> = None;
-        for ticket in tickets {
-            receipt = match receipt.take() {
-                None => Some(ticket.redeem()),
-                Some(receipt) => match receipt.and(ticket) {
-                    Ok(receipt) => Some(receipt),
-                    Err(apart) => {
-                        self.input(seat, Input::Persisted(apart.receipt))?;
-                        Some(apart.ticket.redeem())
-                    }
-                },
-            };
-        }
-        match receipt {
-            Some(receipt) => self.input(seat, Input::Persisted(receipt)),
-            None => self.write(seat),
-        }
-    }
-
-    fn read_what_is_ready(&mut self, seat: usize) {
-        let life = self.seats[seat].life;
-        while let State::Up(process) = &mut self.seats[seat].state
-            && process.reads.front().is_some_and(|read| read.after <= process.durable)
-            && let Some(LogRead { id, slots, bytes_max, .. }) = process.reads.pop_front()
-        {
-            let read_us = self.scenario.disk.sync_us_min;
-            self.after(read_us, Event::LogRead { seat, life, id, slots, bytes_max });
-        }
-    }
-
-    pub(crate) fn log_read(
-        &mut self,
-        seat: usize,
-        life: u64,
-        id: LogReadId,
-        slots: SlotRange,
-        bytes_max: usize,
-    ) -> Result<(), Violation> {
-        if self.seats[seat].life != life {
-            return Ok(());
-        }
-        if self.seats[seat].paused {
-            self.seats[seat].backlog.push(Event::LogRead { seat, life, id, slots, bytes_max });
-            return Ok(());
-        }
-        let node = self.seats[seat].id;
-        let State::Up(process) = &mut self.seats[seat].state else { return Ok(()) };
-        let entries: Entries = match process.wal.read(slots, bytes_max) {
-            Ok(entries) => entries,
-            Err(error) => return Err(broken("log-reads-what-is-chosen", node, &error)),
-        };
-        self.input(seat, Input::LogRead { id, first: slots.first, entries })
     }
 
     fn print_input(&mut self, id: NodeId, input: &Input) {

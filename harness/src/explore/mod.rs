@@ -28,6 +28,8 @@ pub fn configurations() -> Vec<(&'static str, Exploration)> {
         crashes: 0,
         slow_disks: false,
         reads: 0,
+        #[cfg(paxos_mutants)]
+        mutant: None,
     };
     vec![
         ("one slot, two proposers", base),

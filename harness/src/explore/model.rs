@@ -24,6 +24,9 @@ pub struct Exploration {
     pub slow_disks: bool,
     /// Reads that each proposer asks for.
     pub reads: u8,
+    /// The rule that is broken on purpose, if any.
+    #[cfg(paxos_mutants)]
+    pub mutant: Option<paxos_core::mutants::Mutant>,
 }
 
 /// One thing that may happen.
@@ -81,6 +84,9 @@ impl Model for Exploration {
     }
 
     fn next_state(&self, last: &Cluster, choice: Choice) -> Option<Cluster> {
+        // The checker has threads of its own.
+        #[cfg(paxos_mutants)]
+        paxos_core::mutants::set(self.mutant);
         let mut state = last.clone();
         match choice {
             Choice::Deliver(at) => {

@@ -1,10 +1,9 @@
-//! What an exploration finds, and that it finds what is there: the rules broken on purpose too. One test, since a mutant
-//! breaks the whole process.
-//! `RUSTFLAGS="--cfg paxos_model --cfg paxos_mutants" cargo test -p harness --features explore --lib mutant -- --test-threads=1`
+//! What an exploration finds, and that it finds what is there: the rules broken on purpose too.
+//! `RUSTFLAGS="--cfg paxos_model --cfg paxos_mutants" cargo test -p harness --features explore --lib mutant`
 
 use std::time::Duration;
 
-use paxos_core::mutants::{self, Mutant};
+use paxos_core::mutants::Mutant;
 
 use super::{Broken, Exploration, configurations, explore};
 
@@ -17,7 +16,6 @@ fn named(wanted: &str) -> Exploration {
 
 #[test]
 fn mutants_are_found_by_exploration_and_nothing_is_without_one() {
-    mutants::set_everywhere(None);
     for name in ["one slot, two proposers", "one slot, two proposers, slow disks", "two slots, two proposers"] {
         let explored = explore(named(name), CAP, 2);
         println!("{name}: {} states, {:?}", explored.states, explored.took);
@@ -30,9 +28,7 @@ fn mutants_are_found_by_exploration_and_nothing_is_without_one() {
         (Mutant::PlainFirstUnchosenIndex, "two slots, two proposers of two commands each"),
     ];
     for (mutant, name) in cases {
-        mutants::set_everywhere(Some(mutant));
-        let explored = explore(named(name), CAP, 2);
-        mutants::set_everywhere(None);
+        let explored = explore(Exploration { mutant: Some(mutant), ..named(name) }, CAP, 2);
         let broken = explored.broken.and_then(|path| path.last_state().broken.clone());
         println!("{mutant:?}: {broken:?} after {} states, {:?}", explored.states, explored.took);
         let told = matches!(broken, Some(Broken::NotChosen(..) | Broken::ChosenTwice(_) | Broken::AppliedWrongly(..)));

@@ -39,6 +39,8 @@ struct Model {
     keys: BTreeMap<Bytes, Vec<(u64, Bytes)>>,
     sessions: BTreeMap<u64, Session>,
     sessions_max: usize,
+    /// Commands of sessions that had run already.
+    repeats: u64,
     /// Requests that were repeated or came late, when their session was closed already.
     expired: BTreeSet<Identity>,
     outcomes: BTreeMap<Identity, (u64, Reply)>,
@@ -76,6 +78,11 @@ impl History {
     /// The entry of the next slot is known to be chosen.
     pub(super) fn chosen(&mut self, slot: Slot, entry: &Entry) -> Result<(), Violation> {
         self.model.apply(slot, entry)
+    }
+
+    /// How often a command of a session came that had run already.
+    pub(super) fn repeats(&self) -> u64 {
+        self.model.repeats
     }
 
     /// The number of the last slot that the model knows.
@@ -147,7 +154,9 @@ impl Model {
         };
         session.used = number;
         let stale = sequence + WINDOW <= session.highest;
-        if stale || session.done.contains_key(&sequence) {
+        let repeated = session.done.contains_key(&sequence);
+        if stale || repeated {
+            self.repeats += u64::from(repeated);
             return;
         }
         let reply = self.run(number, &args);

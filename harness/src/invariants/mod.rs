@@ -97,6 +97,16 @@ impl Invariants {
         self.slots.chosen_below()
     }
 
+    /// The ballots that were ever bid in a slot.
+    pub fn bids(&self, slot: Slot) -> impl Iterator<Item = Ballot> {
+        self.slots.ballots(slot)
+    }
+
+    /// How often a command of a session was chosen that had run already.
+    pub fn repeats(&self) -> u64 {
+        self.history.as_ref().map_or(0, History::repeats)
+    }
+
     /// What is chosen in a slot.
     pub fn chosen(&self, slot: Slot) -> Option<&paxos_core::Entry> {
         self.slots.chosen(slot)
@@ -255,6 +265,19 @@ impl Observer for Invariants {
                 Ok(())
             }
             Fact::Durable(record) => self.durable(node, record),
+            // Where messages are on their way, and when disks work, is for pictures and probes.
+            Fact::Posted { .. }
+            | Fact::Received { .. }
+            | Fact::Carried { .. }
+            | Fact::Syncing { .. }
+            | Fact::Synced
+            | Fact::LogRead { .. }
+            | Fact::Starting { .. }
+            | Fact::Paused
+            | Fact::Resumed
+            | Fact::Struck(_)
+            | Fact::Mended { .. }
+            | Fact::Healed => Ok(()),
             Fact::Sent { message, .. } => self.sent(node, message),
             Fact::Started { boot } => self.with(node, |seen| {
                 let last = seen.boot.replace(*boot);
@@ -310,7 +333,7 @@ impl Observer for Invariants {
                 self.outcomes.read_ready(node, *tag, *slot)
             }
             Fact::ReadFailed { tag, .. } => self.outcomes.ended(node, *tag),
-            Fact::Role { role, ballot } => match (role, ballot) {
+            Fact::Role { role, ballot, .. } => match (role, ballot) {
                 (Role::Leading { .. }, Some(ballot)) => {
                     let boot = self.nodes.get(&node).and_then(|seen| seen.boot);
                     let Some(boot) = boot else { return Ok(()) };

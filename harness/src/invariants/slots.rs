@@ -58,6 +58,11 @@ impl Slots {
         self.slots.get(index(slot))?.chosen.as_ref().map(|(digest, _)| *digest)
     }
 
+    /// Every ballot that bid in this slot.
+    pub(super) fn ballots(&self, slot: Slot) -> impl Iterator<Item = Ballot> {
+        self.slots.get(index(slot)).into_iter().flat_map(|contest| &contest.bids).map(|bid| bid.ballot)
+    }
+
     /// What this ballot bid in this slot.
     pub(super) fn bid_entry(&self, slot: Slot, ballot: Ballot) -> Option<u64> {
         let contest = self.slots.get(index(slot))?;

@@ -82,7 +82,7 @@ impl Stage {
             }
             Action::FetchLog { id, slots, .. } => self.seats[seat].fetches.push_back((id, slots)),
             Action::RoleChanged { role, ballot, reason, .. } => {
-                self.see(node, &Fact::Role { role, ballot })?;
+                self.see(node, &Fact::Role { role, ballot, reason })?;
                 let of = ballot.map_or(String::new(), |ballot| format!(" {ballot}"));
                 self.heard.push(format!("{node} is {}{of}: {reason}", show::role(role)));
             }

@@ -1,32 +1,118 @@
-//! Seeds of whole nodes: a scenario each.
+//! Worlds of whole nodes: the scenario of a seed, or a script.
 
 use paxos_core::ElectionPolicy;
-use transport_sim::{START, Scenario, Trace, Violation, World};
+use transport_sim::{Fact, Moment, Observer, START, Scenario, Script, Trace, Violation, World};
 
 use super::Outcome;
+use super::chart::Chart;
+use super::probes::Watcher;
 use crate::invariants::Invariants;
 
+/// What is wanted of a run beside its outcome.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Where its trace goes.
+    pub trace: Trace,
+    /// After how many steps it ends.
+    pub steps: Option<u64>,
+    /// Everything that decided it.
+    pub script: bool,
+    /// Everything that happened.
+    pub chart: bool,
+}
+
+impl Wanted {
+    /// Nothing but the outcome.
+    pub fn nothing() -> Wanted {
+        Wanted { trace: Trace::silent(), steps: None, script: false, chart: false }
+    }
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Run {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What decided it, if that was wanted.
+    pub script: Option<Script>,
+    /// What happened, if that was wanted.
+    pub chart: Option<Chart>,
+}
+
+/// The judge, and who looks on beside it.
+#[derive(Debug)]
+pub struct Watch {
+    judge: Invariants,
+    watcher: Watcher,
+    chart: Option<Chart>,
+}
+
+impl Observer for Watch {
+    fn see(&mut self, moment: Moment, fact: &Fact<'_>) -> Result<(), Violation> {
+        if let Some(chart) = &mut self.chart {
+            chart.keep(moment, fact);
+        }
+        self.watcher.see(moment, fact, &self.judge);
+        self.judge.see(moment, fact)
+    }
+}
+
 /// Runs the scenario of a seed.
-pub fn run(seed: u64, election: ElectionPolicy, steps: Option<u64>, trace: Trace) -> Outcome {
-    let mut outcome = Outcome::new(seed, trace.hash());
-    let made = Scenario::draw(seed, election).map_err(|error| Violation::new("start", error.to_string())).and_then(
-        |scenario| {
-            let calm_from = if scenario.is_calm() { START } else { START.plus_us(scenario.faults_us) };
-            let judge = Invariants::with_clients(scenario.limits.sessions_max).calm_from(calm_from);
-            World::new(scenario, judge, trace)
-        },
-    );
-    let mut world = match made {
-        Ok(world) => world,
-        Err(violation) => return Outcome { violation: Some(violation), ..outcome },
-    };
-    outcome.violation = world.run(steps.unwrap_or(u64::MAX)).err();
-    outcome.report = world.report();
-    outcome.steps = outcome.report.steps;
-    outcome.simulated_us = outcome.report.simulated_us;
-    outcome.hash = world.trace.hash();
-    outcome.tally = world.observer.tally();
-    outcome
+pub fn run(seed: u64, election: ElectionPolicy, wanted: Wanted) -> Run {
+    match Scenario::draw(seed, election) {
+        Ok(scenario) => run_scenario(scenario, wanted),
+        Err(error) => Run::failed(seed, Violation::new("start", error.to_string())),
+    }
+}
+
+/// Runs a scenario, its decisions drawn.
+pub fn run_scenario(scenario: Scenario, wanted: Wanted) -> Run {
+    let (seed, watch) = (scenario.seed, Watch::new(&scenario, wanted.chart));
+    Run::of(seed, World::new(scenario, watch, wanted.trace), wanted.steps, wanted.script)
+}
+
+/// Runs a script.
+pub fn replay(script: &Script, wanted: Wanted) -> Run {
+    let (seed, watch) = (script.scenario.seed, Watch::new(&script.scenario, wanted.chart));
+    Run::of(seed, World::replay(script, watch, wanted.trace), wanted.steps, wanted.script)
+}
+
+impl Watch {
+    fn new(scenario: &Scenario, chart: bool) -> Watch {
+        let calm_from = if scenario.is_calm() { START } else { START.plus_us(scenario.faults_us) };
+        let judge = Invariants::with_clients(scenario.limits.sessions_max).calm_from(calm_from);
+        Watch { judge, watcher: Watcher::default(), chart: chart.then(Chart::default) }
+    }
+}
+
+impl Run {
+    fn failed(seed: u64, violation: Violation) -> Run {
+        let outcome = Outcome { violation: Some(violation), ..Outcome::new(seed, 0) };
+        Run { outcome, script: None, chart: None }
+    }
+
+    fn of(seed: u64, world: Result<World<Watch>, Violation>, steps: Option<u64>, script: bool) -> Run {
+        let mut world = match world {
+            Ok(world) => world,
+            Err(violation) => return Run::failed(seed, violation),
+        };
+        if script {
+            world.keep_decisions();
+        }
+        let violation = world.run(steps.unwrap_or(u64::MAX)).err();
+        let report = world.report();
+        let outcome = Outcome {
+            seed,
+            steps: report.steps,
+            simulated_us: report.simulated_us,
+            hash: world.trace.hash(),
+            tally: world.observer.judge.tally(),
+            probes: world.observer.watcher.probes(&world.observer.judge),
+            report,
+            violation,
+        };
+        Run { outcome, script: script.then(|| world.script()), chart: world.observer.chart.take() }
+    }
 }
 
 #[cfg(test)]
@@ -37,7 +123,7 @@ mod tests {
     fn whole_nodes_keep_the_invariants_under_both_policies() {
         for (election, seeds) in [(ElectionPolicy::Stable, 24), (ElectionPolicy::HighestId, 12)] {
             for seed in 1..=seeds {
-                let outcome = run(seed, election, None, Trace::silent());
+                let outcome = run(seed, election, Wanted::nothing()).outcome;
                 assert_eq!(outcome.violation, None, "seed {seed} under {election:?}");
                 assert!(outcome.simulated_us >= transport_sim::FAULTS_US_MIN, "seed {seed}");
                 assert!(outcome.report.asked >= transport_sim::COMMANDS_MIN, "seed {seed}");
@@ -48,7 +134,7 @@ mod tests {
     #[test]
     fn the_same_seed_is_the_same_trace() {
         let hashes: Vec<u64> =
-            [3, 3, 4].map(|seed| run(seed, ElectionPolicy::Stable, None, Trace::silent()).hash).into();
+            [3, 3, 4].map(|seed| run(seed, ElectionPolicy::Stable, Wanted::nothing()).outcome.hash).into();
         assert_eq!(hashes[0], hashes[1]);
         assert_ne!(hashes[0], hashes[2]);
     }

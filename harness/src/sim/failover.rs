@@ -7,7 +7,8 @@ use paxos_core::{
     Ballot, Config, ElectionPolicy, Genesis, Incarnation, Instant, Member, Membership, NodeId, QuorumSystem, Role,
 };
 use transport_sim::{
-    DiskQuality, Fact, Fault, Manner, Moment, Observer, OperationId, Quality, START, Scenario, Trace, Violation, World,
+    Asks, DiskQuality, Fact, Fault, Manner, Moment, Observer, OperationId, Quality, START, Scenario, Trace, Violation,
+    World,
 };
 
 use crate::invariants::Invariants;
@@ -54,7 +55,7 @@ impl Observer for Watch {
                 self.killed =
                     Some(Killed { at: now, successor: None, elected_us: None, ready_us: None, answered_us: None });
             }
-            Fact::Role { role: Role::Leading { ready }, ballot } => {
+            Fact::Role { role: Role::Leading { ready }, ballot, .. } => {
                 if let Some(killed) = &mut self.killed {
                     let us = now.since_us(killed.at);
                     killed.elected_us.get_or_insert(us);
@@ -92,13 +93,20 @@ fn calm(seed: u64, voters: u32, config: Config, disk: DiskQuality, depth: usize)
         .collect();
     let membership = Membership::new(voters, Vec::new(), QuorumSystem::Majority).map_err(|error| refused(&error))?;
     let genesis = Genesis::new(membership, 4_096).map_err(|error| refused(&error))?;
-    let manner =
-        Manner { operations: u64::MAX >> 8, depth, think_us: 500, patience_us: 3_000_000, once: false, keys: 16 };
+    let asks = Asks::Drawn { operations: u64::MAX >> 8, think_us: 500, keys: 16 };
+    let manner = |client| Manner {
+        client,
+        begins_us: u64::from(client) * 1_000,
+        depth,
+        patience_us: 3_000_000,
+        once: false,
+        asks: asks.clone(),
+    };
     let drawn = Scenario::draw(seed, ElectionPolicy::Stable).map_err(|error| refused(&error))?;
     Ok(Scenario {
         genesis,
         config,
-        clients: vec![manner; 4],
+        clients: (1..=4).map(manner).collect(),
         quality: Quality::CALM,
         disk,
         slow_disks: Vec::new(),

@@ -1,18 +1,30 @@
 //! `paxos sim`: one seed in full, or a campaign of many; a failure prints the one command that replays it.
 
 mod bare;
+mod chart;
 mod cluster;
 #[cfg(test)]
 mod failover;
+#[cfg(test)]
+mod kept;
+mod minimise;
 #[cfg(all(test, paxos_mutants))]
 mod mutants;
+mod probes;
+pub mod replay;
+#[cfg(all(test, paxos_mutants))]
+mod small_mutants;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use paxos_core::ElectionPolicy;
-use transport_sim::{Fault, Report, Trace, Violation};
+use transport_sim::{Fault, Report, Scenario, Trace, Violation};
 
+use self::chart::page;
+use self::cluster::{Run, Wanted};
+use self::probes::{PROBE_COUNT, Probes};
 use crate::invariants::Tally;
 
 /// The arguments of `paxos sim`.
@@ -39,15 +51,49 @@ pub struct Args {
     /// What is simulated.
     #[arg(long, value_enum, default_value_t = WorldKind::Node)]
     pub world: WorldKind,
+    /// A campaign fails if a probe was never hit; it does so anyway from 2,000 seeds of whole nodes on
+    /// (20,000 for two rare ones).
+    #[arg(long)]
+    pub probes_required: bool,
     /// Ends a seed after so many steps.
     #[arg(long)]
     pub steps: Option<u64>,
+    /// Writes everything that decided the run of one seed here, for `paxos replay`.
+    #[arg(long, requires = "seed")]
+    pub log: Option<PathBuf>,
+    /// How the run of one seed is drawn.
+    #[command(flatten)]
+    pub picture: Picture,
+    /// Leaves a run that breaks an invariant as it is; else it is made as small as possible and written to a file.
+    #[arg(long)]
+    pub no_minimise: bool,
+    /// How long making a run small may take.
+    #[arg(long, default_value_t = 60)]
+    pub minimise_seconds: u64,
+    /// Where small runs are written, as `seed-<S>.script`.
+    #[arg(long, default_value = ".")]
+    pub scripts: PathBuf,
 }
 
 impl Args {
     /// The arguments of a silent run in this world.
     pub fn of(world: WorldKind, election: Election) -> Args {
-        Args { seed: None, seeds: None, first: 1, jobs: Some(1), trace: false, election, world, steps: None }
+        Args {
+            seed: None,
+            seeds: None,
+            first: 1,
+            jobs: Some(1),
+            trace: false,
+            election,
+            world,
+            steps: None,
+            log: None,
+            picture: Picture::default(),
+            probes_required: false,
+            no_minimise: true,
+            minimise_seconds: 0,
+            scripts: PathBuf::from("."),
+        }
     }
 }
 
@@ -109,6 +155,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// What happened in a world of whole nodes.
     pub report: Report,
+    /// Rare things that happened there.
+    pub probes: Probes,
     /// The broken invariant, if any.
     pub violation: Option<Violation>,
 }
@@ -122,17 +170,36 @@ impl Outcome {
             hash,
             tally: Tally::default(),
             report: Report::default(),
+            probes: Probes::default(),
             violation: None,
         }
+    }
+
+    /// The run in a line.
+    fn line(&self) -> String {
+        let seconds = self.simulated_us as f64 / 1e6;
+        let (steps, chosen, hash) = (self.steps, self.tally.chosen, self.hash);
+        format!("{steps} steps, {seconds:.1} simulated seconds, {chosen} slots chosen, hash {hash:016x}")
     }
 }
 
 /// Runs one seed.
 pub fn run_seed(args: &Args, seed: u64) -> Outcome {
-    let trace = if args.trace { Trace::to(std::io::BufWriter::new(std::io::stdout())) } else { Trace::silent() };
+    run_one(args, seed).outcome
+}
+
+/// Runs one seed, with everything that the arguments want of it.
+fn run_one(args: &Args, seed: u64) -> Run {
     match args.world {
-        WorldKind::Node => cluster::run(seed, args.election.policy(), args.steps, trace),
-        WorldKind::Bare => bare::run(seed, args.election.policy(), args.steps, trace),
+        WorldKind::Node => {
+            let (trace, steps) = (tracer(args.trace), args.steps);
+            let wanted = Wanted { trace, steps, script: args.log.is_some(), chart: args.picture.html.is_some() };
+            cluster::run(seed, args.election.policy(), wanted)
+        }
+        WorldKind::Bare => {
+            let outcome = bare::run(seed, args.election.policy(), args.steps, tracer(args.trace));
+            Run { outcome, script: None, chart: None }
+        }
     }
 }
 
@@ -146,19 +213,73 @@ pub fn main(args: &Args) -> ExitCode {
 }
 
 fn one(args: &Args, seed: u64) -> ExitCode {
-    let outcome = run_seed(args, seed);
-    let seconds = outcome.simulated_us as f64 / 1e6;
-    say(format_args!(
-        "seed {seed}: {} steps, {seconds:.1} simulated seconds, {} slots chosen, hash {:016x}",
-        outcome.steps, outcome.tally.chosen, outcome.hash
-    ));
-    match &outcome.violation {
+    if args.world == WorldKind::Bare && (args.log.is_some() || args.picture.html.is_some()) {
+        complain("--log and --html are for --world node: a bare schedule is its own log");
+        return ExitCode::from(2);
+    }
+    let run = run_one(args, seed);
+    say(format_args!("seed {seed}: {}", run.outcome.line()));
+    if args.world == WorldKind::Node {
+        say(format_args!("probes: {}", run.outcome.probes.hit_names().join(", ")));
+    }
+    if let Err(why) = leave(args, seed, &run) {
+        complain(&why);
+        return ExitCode::from(2);
+    }
+    match &run.outcome.violation {
         Some(violation) => {
             failure(args, seed, violation);
             ExitCode::FAILURE
         }
         None => ExitCode::SUCCESS,
     }
+}
+
+/// Writes the files that were asked for.
+fn leave(args: &Args, seed: u64, run: &Run) -> Result<(), String> {
+    if let (Some(path), Some(script)) = (&args.log, &run.script) {
+        std::fs::write(path, script.to_string()).map_err(|error| format!("{}: {error}", path.display()))?;
+        say(format_args!("script: {} ({} faults, commands and decisions)", path.display(), script.len()));
+    }
+    args.picture.draw(run, &format!("seed {seed}"))
+}
+
+/// The arguments of a page that shows a run.
+#[derive(Clone, Default, Debug, clap::Args)]
+pub struct Picture {
+    /// Draws messages, disks and leaders over time into this file, by default the last of what happened.
+    #[arg(long)]
+    pub html: Option<PathBuf>,
+    /// Where the page begins, in simulated seconds.
+    #[arg(long, requires = "html")]
+    pub from: Option<f64>,
+    /// Where it ends.
+    #[arg(long, requires = "html")]
+    pub to: Option<f64>,
+}
+
+impl Picture {
+    /// Writes the page, if one is wanted.
+    fn draw(&self, run: &Run, name: &str) -> Result<(), String> {
+        let (Some(path), Some(chart)) = (&self.html, &run.chart) else { return Ok(()) };
+        let us = |seconds: Option<f64>| seconds.map(|seconds| (seconds * 1e6) as u64);
+        let window = page::Window { from_us: us(self.from), to_us: us(self.to) };
+        let about = format!("{name}: {}", run.outcome.line());
+        let page = page::page(chart, &about, run.outcome.violation.as_ref(), window);
+        std::fs::write(path, page).map_err(|error| format!("{}: {error}", path.display()))?;
+        say(format_args!("page: {}", path.display()));
+        Ok(())
+    }
+}
+
+/// To standard error; if that is closed nobody wants to know.
+fn complain(why: &str) {
+    let _ = writeln!(std::io::stderr(), "paxos: {why}");
+}
+
+/// Where the lines of a trace go, if anywhere.
+fn tracer(prints: bool) -> Trace {
+    if prints { Trace::to(std::io::BufWriter::new(std::io::stdout())) } else { Trace::silent() }
 }
 
 fn failure(args: &Args, seed: u64, violation: &Violation) {
@@ -169,6 +290,26 @@ fn failure(args: &Args, seed: u64, violation: &Violation) {
         args.world.name(),
         args.election.name()
     ));
+    if args.world == WorldKind::Node && !args.no_minimise {
+        make_small(args, seed);
+    }
+}
+
+/// Makes a failing run small, writes it down, and says how to run it.
+fn make_small(args: &Args, seed: u64) {
+    let budget = std::time::Duration::from_secs(args.minimise_seconds);
+    let scenario = Scenario::draw(seed, args.election.policy()).ok();
+    let Some(minimal) = scenario.and_then(|scenario| minimise::minimise(&scenario, budget)) else {
+        return say(format_args!("the violation of seed {seed} did not come again: this is no deterministic run"));
+    };
+    let path = args.scripts.join(format!("seed-{seed}.script"));
+    match std::fs::write(&path, minimal.text()) {
+        Ok(()) => say(format_args!(
+            "smallest failing run: {minimal}\nreplay: cargo run --release --bin paxos -- replay {} --trace",
+            path.display()
+        )),
+        Err(error) => say(format_args!("{}: {error}", path.display())),
+    }
 }
 
 /// A closed pipe ends nobody's campaign.
@@ -191,7 +332,7 @@ fn campaign(args: &Args, seeds: u64) -> ExitCode {
                     if seed >= end {
                         return;
                     }
-                    let outcome = run_seed(args, seed);
+                    let outcome = judged_twice(args, seed);
                     let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     total.add(&outcome);
                     if let Some(violation) = &outcome.violation {
@@ -212,7 +353,23 @@ fn campaign(args: &Args, seeds: u64) -> ExitCode {
     let total = total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     say(format_args!("{}", total.line(started.elapsed().as_secs_f64())));
     total.describe(args.world);
-    if total.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    let missed = args.world == WorldKind::Node && total.misses_probes(args.probes_required);
+    if total.failed > 0 || missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Runs a seed, and some seeds again: the trace must be the same.
+fn judged_twice(args: &Args, seed: u64) -> Outcome {
+    /// One seed in so many runs again, which costs a campaign little.
+    const SEEDS_PER_REPEAT: u64 = 64;
+    let mut outcome = run_seed(args, seed);
+    if outcome.violation.is_none() && seed.is_multiple_of(SEEDS_PER_REPEAT) {
+        let again = run_seed(args, seed);
+        if again.hash != outcome.hash {
+            let why = format!("hash {:016x} and then {:016x}", outcome.hash, again.hash);
+            outcome.violation = Some(Violation::new("same-seed-same-trace", why));
+        }
+    }
+    outcome
 }
 
 #[derive(Default)]
@@ -223,6 +380,7 @@ struct Total {
     simulated_us: u64,
     tally: Tally,
     report: Report,
+    probes: Probes,
     printed: Option<std::time::Instant>,
 }
 
@@ -234,6 +392,19 @@ impl Total {
         self.simulated_us += outcome.simulated_us;
         self.tally.add(&outcome.tally);
         self.report.add(&outcome.report);
+        self.probes.add(&outcome.probes);
+    }
+
+    /// Says which probes were hit; true if that is too few.
+    fn misses_probes(&self, required: bool) -> bool {
+        let missing = self.probes.missing();
+        say(format_args!("probes: {} of {PROBE_COUNT} hit", PROBE_COUNT - missing.len()));
+        say(format_args!("{}", self.probes.table().trim_end()));
+        if missing.is_empty() {
+            return false;
+        }
+        say(format_args!("never hit: {}", missing.join(", ")));
+        required || self.probes.are_too_few(self.seeds)
     }
 
     /// What was looked at and what went wrong, over all seeds.
@@ -261,6 +432,12 @@ impl Total {
                     .map(|(name, count)| format!("{count} {name}"))
                     .collect();
                 say(format_args!("faults: {}", faults.join(", ")));
+                let per_thousand: Vec<String> = Fault::NAMES
+                    .iter()
+                    .zip(self.report.faults)
+                    .map(|(name, count)| format!("{:.2} {name}", count as f64 * 1e3 / asked.max(1) as f64))
+                    .collect();
+                say(format_args!("per 1,000 commands: {}", per_thousand.join(", ")));
                 say(format_args!(
                     "messages: {} lost, {} cut, {} duplicated, {} misrouted; {starts} starts, {torn_tails} torn tails, \
                      {images} images recovered on the side",

@@ -132,7 +132,7 @@ fn hunt(mutant: Mutant, place: Where, start: u64) -> Option<Caught> {
 /// All starts of one mutant in one world, as a line of the table.
 fn line(mutant: Mutant, rule: &str, place: Where, caught: &[Option<Caught>]) -> String {
     let mut found: Vec<&Caught> = caught.iter().flatten().collect();
-    found.sort_by(|one, other| one.seeds.cmp(&other.seeds));
+    found.sort_by_key(|one| one.seeds);
     let mut invariants: Vec<&str> = found.iter().map(|caught| &*caught.invariant).collect();
     invariants.sort_unstable();
     invariants.dedup();

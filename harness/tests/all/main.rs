@@ -12,6 +12,7 @@ mod full_disks;
 mod lost_replies;
 mod namespaces;
 mod partitions;
+mod replay;
 mod stock_clients;
 mod tails;
 mod tidy;

@@ -1,0 +1,285 @@
+//! The room for what passes between clients and nodes: connections, their bytes in both directions, and their ends.
+
+use bytes::Bytes;
+use node::{ClientId, Input};
+use paxos_core::{Instant, NodeId};
+
+use crate::client::{Ask, Client, Operation, Wish};
+use crate::decisions::Stream;
+use crate::observer::{Fact, Observer, Violation, Way};
+use crate::scenario::START;
+use crate::world::{Event, World};
+
+/// A client's connection to a node.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    client: usize,
+    seat: usize,
+    life: u64,
+    /// The node was told of it and not of its end.
+    served: bool,
+    /// The client still cares.
+    wanted: bool,
+    /// Bytes were lost on the way: nothing passes any more.
+    broken: bool,
+    paused: bool,
+    held: Vec<Bytes>,
+    to_node_last: Instant,
+    to_client_last: Instant,
+}
+
+impl<O: Observer> World<O> {
+    /// Tells a client something of a connection that it still cares for.
+    pub(crate) fn tell(
+        &mut self,
+        connection: usize,
+        what: impl FnOnce(&mut Client, Instant, &mut Vec<Wish>),
+    ) -> Result<(), Violation> {
+        let Connection { wanted, broken, client, .. } = self.connections[connection];
+        if !wanted || broken {
+            return Ok(());
+        }
+        self.serve(client, what)
+    }
+
+    /// Lets a client act, and does what it wishes.
+    pub(crate) fn serve(
+        &mut self,
+        client: usize,
+        what: impl FnOnce(&mut Client, Instant, &mut Vec<Wish>),
+    ) -> Result<(), Violation> {
+        let mut wishes = std::mem::take(&mut self.wishes);
+        what(&mut self.clients[client], self.now, &mut wishes);
+        let mut verdict = Ok(());
+        for wish in wishes.drain(..) {
+            verdict = verdict.and_then(|()| self.grant(client, wish));
+        }
+        self.wishes = wishes;
+        verdict
+    }
+
+    fn grant(&mut self, client: usize, wish: Wish) -> Result<(), Violation> {
+        if self.trace.prints() {
+            let now = self.now;
+            self.trace.line(
+                self.report.steps,
+                now,
+                None,
+                format_args!("c{} wishes {wish:?}", self.clients[client].name()),
+            );
+        }
+        match wish {
+            Wish::Connect(node) => {
+                let seat = self.seats.iter().position(|seat| seat.id == node).unwrap_or(0);
+                let connection = self.connections.len();
+                self.connections.push(Connection {
+                    client,
+                    seat,
+                    life: 0,
+                    served: false,
+                    wanted: true,
+                    broken: false,
+                    paused: false,
+                    held: Vec::new(),
+                    to_node_last: self.now,
+                    to_client_last: self.now,
+                });
+                self.lines[client] = Some(connection);
+                self.towards_node(connection, Event::Opened { connection });
+            }
+            Wish::Send(bytes) => {
+                if let Some(connection) = self.lines[client] {
+                    self.towards_node(connection, Event::ToNode { connection, bytes: bytes.clone() });
+                    return self.carried(connection, Way::ToNode, &bytes);
+                }
+            }
+            Wish::HangUp => {
+                if let Some(connection) = self.lines[client].take() {
+                    self.connections[connection].wanted = false;
+                    self.towards_node(connection, Event::HungUp { connection });
+                }
+            }
+            Wish::Wake(at) => self.heap.push(at, Event::Wake { client }),
+            Wish::Asked(operation, due) => {
+                if let Some(asks) = &mut self.asks {
+                    let (Operation { id, args, .. }, due) = (&operation, due.max(START));
+                    asks.entry(id.client).or_default().push(Ask { number: id.number, due, args: args.clone() });
+                }
+                self.report.asked += 1;
+                self.trace.fold(self.now, NodeId(0), &(0u8, operation.id));
+                return self.see(NodeId(0), &Fact::Asked(&operation));
+            }
+            Wish::Answered(id, reply) => {
+                self.report.answered += 1;
+                self.trace.fold(self.now, NodeId(0), &(1u8, id, &reply));
+                return self.see(NodeId(0), &Fact::Answered { id, reply: &reply });
+            }
+            Wish::Unknown(id) => {
+                self.report.unknown += 1;
+                self.trace.fold(self.now, NodeId(0), &(2u8, id));
+                return self.see(NodeId(0), &Fact::Unknown { id });
+            }
+            Wish::Nonsense(what) => {
+                return Err(Violation::new(
+                    "replies-make-sense",
+                    format!("client {}: {what}", self.clients[client].name()),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A client hears that its connection is gone.
+    pub(crate) fn hear_closed(&mut self, connection: usize) -> Result<(), Violation> {
+        let client = self.connections[connection].client;
+        let wanted = std::mem::replace(&mut self.connections[connection].wanted, false);
+        if !wanted {
+            return Ok(());
+        }
+        self.lines[client] = None;
+        self.serve(client, Client::closed)
+    }
+
+    pub(crate) fn towards_node(&mut self, connection: usize, event: Event) {
+        let client = self.clients[self.connections[connection].client].name();
+        let delay = self.network.client_delay(Stream::ToNode { client }, &mut self.decisions);
+        let line = &mut self.connections[connection];
+        line.to_node_last = line.to_node_last.max(self.now.plus_us(delay));
+        self.heap.push(line.to_node_last, event);
+    }
+
+    pub(crate) fn towards_client(&mut self, connection: usize, event: Event) {
+        let client = self.clients[self.connections[connection].client].name();
+        let delay = self.network.client_delay(Stream::ToClient { client }, &mut self.decisions);
+        let line = &mut self.connections[connection];
+        line.to_client_last = line.to_client_last.max(self.now.plus_us(delay));
+        self.heap.push(line.to_client_last, event);
+    }
+
+    fn carried(&mut self, connection: usize, way: Way, bytes: &Bytes) -> Result<(), Violation> {
+        let line = &self.connections[connection];
+        let client = self.clients[line.client].name();
+        let arrives = match way {
+            Way::ToNode => line.to_node_last,
+            Way::ToClient => line.to_client_last,
+        };
+        self.see(self.seats[line.seat].id, &Fact::Carried { client, way, arrives, bytes })
+    }
+
+    pub(crate) fn opened(&mut self, connection: usize) -> Result<(), Violation> {
+        /// How long a connection attempt that nobody answers takes to fail.
+        const CONNECT_US: u64 = 500_000;
+        let seat = self.connections[connection].seat;
+        if self.unreachable.contains(&seat) {
+            self.after(CONNECT_US, Event::Closed { connection });
+            return Ok(());
+        }
+        if self.seats[seat].waits() {
+            self.seats[seat].backlog.push(Event::Opened { connection });
+            return Ok(());
+        }
+        if self.seats[seat].node().is_none() {
+            self.towards_client(connection, Event::Closed { connection });
+            return Ok(());
+        }
+        self.connections[connection].life = self.seats[seat].life;
+        self.connections[connection].served = true;
+        self.towards_client(connection, Event::Connected { connection });
+        self.input(seat, Input::ClientOpened { client: ClientId(connection as u64) })
+    }
+
+    /// Whether the node still serves this connection.
+    fn is_served(&self, connection: usize) -> bool {
+        let line = &self.connections[connection];
+        line.served && !line.broken && self.seats[line.seat].life == line.life
+    }
+
+    pub(crate) fn arrive_at_node(&mut self, connection: usize, bytes: Bytes) -> Result<(), Violation> {
+        let seat = self.connections[connection].seat;
+        if self.unreachable.contains(&seat) {
+            self.connections[connection].broken = true;
+        }
+        if !self.is_served(connection) {
+            return Ok(());
+        }
+        if self.connections[connection].paused {
+            self.connections[connection].held.push(bytes);
+            return Ok(());
+        }
+        if self.seats[seat].waits() {
+            self.seats[seat].backlog.push(Event::ToNode { connection, bytes });
+            return Ok(());
+        }
+        self.input(seat, Input::ClientBytes { client: ClientId(connection as u64), bytes })
+    }
+
+    pub(crate) fn hung_up(&mut self, connection: usize) -> Result<(), Violation> {
+        let seat = self.connections[connection].seat;
+        if !self.is_served(connection) {
+            return Ok(());
+        }
+        if self.seats[seat].waits() {
+            self.seats[seat].backlog.push(Event::HungUp { connection });
+            return Ok(());
+        }
+        self.connections[connection].served = false;
+        self.input(seat, Input::ClientClosed { client: ClientId(connection as u64) })
+    }
+
+    /// A node sends to a client.
+    pub(crate) fn reply(&mut self, client: ClientId, bytes: Bytes) -> Result<(), Violation> {
+        let connection = client.0 as usize;
+        if self.unreachable.contains(&self.connections[connection].seat) {
+            self.connections[connection].broken = true;
+        }
+        self.towards_client(connection, Event::ToClient { connection, bytes: bytes.clone() });
+        self.carried(connection, Way::ToClient, &bytes)
+    }
+
+    /// A node closes a client's connection.
+    pub(crate) fn close(&mut self, client: ClientId) {
+        let connection = client.0 as usize;
+        self.connections[connection].served = false;
+        self.towards_client(connection, Event::Closed { connection });
+    }
+
+    /// A node reads no more from a client, or reads on.
+    pub(crate) fn pause_client(&mut self, client: ClientId, paused: bool) {
+        let connection = client.0 as usize;
+        self.connections[connection].paused = paused;
+        if !paused {
+            for bytes in std::mem::take(&mut self.connections[connection].held) {
+                self.towards_node(connection, Event::ToNode { connection, bytes });
+            }
+        }
+    }
+
+    /// A process is gone and with it its connections; clients hear of it unless the whole host went.
+    pub(crate) fn drop_connections(&mut self, seat: usize, told: bool) {
+        let life = self.seats[seat].life;
+        for connection in 0..self.connections.len() {
+            let line = &mut self.connections[connection];
+            if line.seat == seat && line.life == life && line.served {
+                line.served = false;
+                if told {
+                    self.towards_client(connection, Event::Closed { connection });
+                } else {
+                    self.connections[connection].broken = true;
+                }
+            }
+        }
+    }
+
+    /// Every client connection of a node is reset.
+    pub(crate) fn reset_clients(&mut self, seat: usize) -> Result<(), Violation> {
+        let life = self.seats[seat].life;
+        for connection in 0..self.connections.len() {
+            let line = &self.connections[connection];
+            if line.seat == seat && line.life == life && line.served {
+                self.towards_client(connection, Event::Closed { connection });
+                self.hung_up(connection)?;
+            }
+        }
+        Ok(())
+    }
+}

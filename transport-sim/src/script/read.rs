@@ -1,0 +1,469 @@
+//! Reads scripts. Every line is a statement of its own: a word that says of what, then values, most behind their
+//! names. Blank lines and those that begin with `#` say nothing. What no line sets keeps its default.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use node::limits::Limits;
+use node::wal::WalSettings;
+use paxos_core::{Config, ElectionPolicy, Genesis, Incarnation, Member, Membership, NodeId, QuorumSystem, Slot};
+
+use super::{HEAD, Script, moment};
+use crate::client::{Ask, Asks, Manner};
+use crate::decisions::{Decision, Departure, Stream};
+use crate::nemesis::{Fault, Then};
+use crate::network::Quality;
+use crate::scenario::{DiskQuality, Scenario};
+
+/// Why a text is no script.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Misread {
+    /// From 1; one behind the last line if something is missing.
+    pub line: usize,
+    /// What is wrong there.
+    pub why: String,
+}
+
+impl fmt::Display for Misread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.why)
+    }
+}
+
+impl std::error::Error for Misread {}
+
+/// What the lines so far have set.
+struct Draft {
+    seed: u64,
+    voters: Vec<Member>,
+    learners: Vec<Member>,
+    quorum: QuorumSystem,
+    alpha: u64,
+    scenario: Rest,
+    decisions: Vec<Decision>,
+}
+
+/// What of a scenario stands apart from its genesis.
+struct Rest {
+    config: Config,
+    limits: Limits,
+    wal: WalSettings,
+    clients: Vec<Manner>,
+    quality: Quality,
+    disk: DiskQuality,
+    slow_disks: Vec<(NodeId, DiskQuality)>,
+    late: Vec<(NodeId, paxos_core::Instant)>,
+    drift: u64,
+    faults_us: u64,
+    faults: Vec<(paxos_core::Instant, Fault)>,
+}
+
+impl FromStr for Script {
+    type Err = Misread;
+
+    fn from_str(text: &str) -> Result<Script, Misread> {
+        let mut draft = Draft::new();
+        let mut headed = false;
+        let mut count = 0;
+        for (line, text) in (1..).zip(text.lines()) {
+            count = line;
+            let text = text.trim();
+            if text.is_empty() || text.starts_with('#') {
+                continue;
+            }
+            if !std::mem::replace(&mut headed, true) {
+                if text != HEAD {
+                    return Err(Misread { line, why: format!("a script begins with {HEAD:?}") });
+                }
+                continue;
+            }
+            let mut words = Words { words: text.split_ascii_whitespace().collect(), at: 0 };
+            draft.line(&mut words).and_then(|()| words.end()).map_err(|why| Misread { line, why })?;
+        }
+        let misread = |why: String| Misread { line: count + 1, why };
+        if !headed {
+            return Err(misread(format!("a script begins with {HEAD:?}")));
+        }
+        draft.finish().map_err(misread)
+    }
+}
+
+impl Draft {
+    fn new() -> Draft {
+        Draft {
+            seed: 0,
+            voters: Vec::new(),
+            learners: Vec::new(),
+            quorum: QuorumSystem::Majority,
+            alpha: u64::from(Config::default().window_slots),
+            scenario: Rest {
+                config: Config::default(),
+                limits: Limits::default(),
+                wal: WalSettings { segment_bytes: 64 << 10, align_bytes: 512 },
+                clients: Vec::new(),
+                quality: Quality { jitter_us: 0, ..Quality::CALM },
+                disk: DiskQuality { sync_jitter_us: 0, ..DiskQuality::CALM },
+                slow_disks: Vec::new(),
+                late: Vec::new(),
+                drift: 0,
+                faults_us: 0,
+                faults: Vec::new(),
+            },
+            decisions: Vec::new(),
+        }
+    }
+
+    fn finish(self) -> Result<Script, String> {
+        let membership = Membership::new(self.voters, self.learners, self.quorum).map_err(|error| error.to_string())?;
+        let genesis = Genesis::new(membership, self.alpha).map_err(|error| error.to_string())?;
+        let Rest { config, limits, wal, clients, quality, disk, slow_disks, late, drift, faults_us, faults } =
+            self.scenario;
+        let scenario = Scenario {
+            seed: self.seed,
+            genesis,
+            config,
+            limits,
+            wal,
+            clients,
+            quality,
+            disk,
+            slow_disks,
+            late,
+            drift,
+            faults_us,
+            faults,
+        };
+        let asks_rise = scenario.clients.iter().all(|manner| match &manner.asks {
+            Asks::Drawn { .. } => true,
+            Asks::Listed(asks) => asks.is_sorted_by_key(|ask| ask.due),
+        });
+        if !asks_rise {
+            return Err("the asks of a client must be ordered by their time".to_owned());
+        }
+        let names: std::collections::BTreeSet<u32> = scenario.clients.iter().map(|manner| manner.client).collect();
+        if names.len() < scenario.clients.len() {
+            return Err("two clients have the same name".to_owned());
+        }
+        scenario.config.validate(&scenario.genesis).map_err(|error| error.to_string())?;
+        let nodes: Vec<NodeId> = scenario.genesis.membership().members().map(|member| member.node).collect();
+        let stranger = scenario.faults.iter().flat_map(|(_, fault)| fault.nodes()).find(|node| !nodes.contains(node));
+        if let Some(stranger) = stranger {
+            return Err(format!("a fault names node {stranger}, which is no member"));
+        }
+        Ok(Script::new(scenario, self.decisions))
+    }
+
+    fn line(&mut self, words: &mut Words<'_>) -> Result<(), String> {
+        let rest = &mut self.scenario;
+        match words.next("a statement")? {
+            "seed" => self.seed = words.number()?,
+            "voter" => self.voters.push(words.member()?),
+            "learner" => self.learners.push(words.member()?),
+            "quorum" => {
+                self.quorum = match words.next("majority or flexible")? {
+                    "majority" => QuorumSystem::Majority,
+                    "flexible" => QuorumSystem::Flexible { phase1: words.number()?, phase2: words.number()? },
+                    other => return Err(format!("{other:?} is no quorum system")),
+                }
+            }
+            "alpha" => self.alpha = words.number()?,
+            "config" => read_config(&mut rest.config, words)?,
+            "limit" => read_limit(&mut rest.limits, words)?,
+            "wal" => match words.next("a setting")? {
+                "segment_bytes" => rest.wal.segment_bytes = words.number()?,
+                "align_bytes" => rest.wal.align_bytes = words.number()?,
+                other => return Err(format!("{other:?} is no setting of a log")),
+            },
+            "link" => match words.next("a setting")? {
+                "delay_us_min" => rest.quality.delay_us_min = words.number()?,
+                "reorders" => rest.quality.reorders = words.yes_or_no()?,
+                other => return Err(format!("{other:?} is no setting of links")),
+            },
+            "disk" => rest.disk.sync_us_min = words.named("sync_us_min")?,
+            "slow" => {
+                let (node, sync_us_min) = (words.node()?, words.named("sync_us_min")?);
+                rest.slow_disks.push((node, DiskQuality { sync_us_min, sync_jitter_us: 0 }));
+            }
+            "late" => rest.late.push((words.node()?, moment(words.named("at")?))),
+            "drift" => rest.drift = words.number()?,
+            "faults_us" => rest.faults_us = words.number()?,
+            "client" => rest.clients.push(words.manner()?),
+            "asks" => {
+                let client: u32 = words.number()?;
+                manner_of(&mut rest.clients, client)?.asks = Asks::Drawn {
+                    operations: words.named("operations")?,
+                    think_us: words.named("think_us")?,
+                    keys: words.named("keys")?,
+                };
+            }
+            "ask" => {
+                let (client, ask) = words.ask()?;
+                match &mut manner_of(&mut rest.clients, client)?.asks {
+                    Asks::Listed(asks) => asks.push(ask),
+                    Asks::Drawn { .. } => return Err(format!("the asks of client {client} are drawn")),
+                }
+            }
+            "fault" => rest.faults.push((moment(words.named("at")?), words.fault()?)),
+            "message" => {
+                let stream = words.link()?;
+                self.decisions.push(words.decision(stream)?);
+            }
+            "sync" => {
+                let stream = Stream::Sync { node: words.node()? };
+                self.decisions.push(words.decision(stream)?);
+            }
+            "crash" => {
+                let stream = Stream::Crash { node: words.node()? };
+                self.decisions.push(words.decision(stream)?);
+            }
+            other => return Err(format!("{other:?} is no statement")),
+        }
+        Ok(())
+    }
+}
+
+fn manner_of(clients: &mut [Manner], client: u32) -> Result<&mut Manner, String> {
+    let found = clients.iter_mut().find(|manner| manner.client == client);
+    found.ok_or_else(|| format!("client {client} is not there yet"))
+}
+
+fn read_config(config: &mut Config, words: &mut Words<'_>) -> Result<(), String> {
+    match words.next("a setting")? {
+        "election" => {
+            config.election = match words.next("stable or highest-id")? {
+                "stable" => ElectionPolicy::Stable,
+                "highest-id" => ElectionPolicy::HighestId,
+                other => return Err(format!("{other:?} is no election policy")),
+            }
+        }
+        "heartbeat_us" => config.heartbeat_us = words.number()?,
+        "election_timeout_us" => config.election_timeout_us = words.number()?,
+        "resend_us" => config.resend_us = words.number()?,
+        "resend_us_max" => config.resend_us_max = words.number()?,
+        "window_slots" => config.window_slots = words.number()?,
+        "window_bytes" => config.window_bytes = words.number()?,
+        "entry_bytes_max" => config.entry_bytes_max = words.number()?,
+        "run_entries_max" => config.run_entries_max = words.number()?,
+        "run_bytes_max" => config.run_bytes_max = words.number()?,
+        "reads_max" => config.reads_max = words.number()?,
+        "last_slot" => config.last_slot = Some(Slot::new(words.number()?).ok_or("slots begin at 1")?),
+        other => return Err(format!("{other:?} is no setting of a replica")),
+    }
+    Ok(())
+}
+
+fn read_limit(limits: &mut Limits, words: &mut Words<'_>) -> Result<(), String> {
+    match words.next("a limit")? {
+        "clients_max" => limits.clients_max = words.number()?,
+        "open_requests_max" => limits.open_requests_max = words.number()?,
+        "client_output_bytes_max" => limits.client_output_bytes_max = words.number()?,
+        "client_input_bytes_max" => limits.client_input_bytes_max = words.number()?,
+        "parked_requests_max" => limits.parked_requests_max = words.number()?,
+        "parked_bytes_max" => limits.parked_bytes_max = words.number()?,
+        "park_us" => limits.park_us = words.number()?,
+        "sessions_max" => limits.sessions_max = words.number()?,
+        other => return Err(format!("{other:?} is no limit")),
+    }
+    Ok(())
+}
+
+/// The words of a line.
+struct Words<'a> {
+    words: Vec<&'a str>,
+    at: usize,
+}
+
+impl<'a> Words<'a> {
+    fn next(&mut self, what: &str) -> Result<&'a str, String> {
+        let word = self.words.get(self.at).copied().ok_or_else(|| format!("{what} is missing"))?;
+        self.at += 1;
+        Ok(word)
+    }
+
+    fn end(&self) -> Result<(), String> {
+        self.words.get(self.at).map_or(Ok(()), |word| Err(format!("{word:?} is too much")))
+    }
+
+    fn rest(&mut self) -> impl Iterator<Item = &'a str> {
+        let at = std::mem::replace(&mut self.at, self.words.len());
+        self.words[at..].iter().copied()
+    }
+
+    fn number<T: FromStr>(&mut self) -> Result<T, String> {
+        number(self.next("a number")?)
+    }
+
+    /// A number behind its name.
+    fn named<T: FromStr>(&mut self, name: &str) -> Result<T, String> {
+        self.word(name)?;
+        self.number()
+    }
+
+    fn word(&mut self, name: &str) -> Result<(), String> {
+        let word = self.next(name)?;
+        if word == name { Ok(()) } else { Err(format!("{word:?} where {name} belongs")) }
+    }
+
+    fn yes_or_no(&mut self) -> Result<bool, String> {
+        match self.next("yes or no")? {
+            "yes" => Ok(true),
+            "no" => Ok(false),
+            other => Err(format!("{other:?} is neither yes nor no")),
+        }
+    }
+
+    fn node(&mut self) -> Result<NodeId, String> {
+        Ok(NodeId(self.number()?))
+    }
+
+    /// `1>2`
+    fn pair(&mut self) -> Result<(NodeId, NodeId), String> {
+        pair(self.next("a link")?)
+    }
+
+    fn member(&mut self) -> Result<Member, String> {
+        let node = self.node()?;
+        self.word("incarnation")?;
+        let incarnation = self.hexadecimal()?;
+        Ok(Member { node, incarnation: Incarnation(incarnation), generation: 0 })
+    }
+
+    fn hexadecimal(&mut self) -> Result<u64, String> {
+        let word = self.next("a hexadecimal number")?;
+        u64::from_str_radix(word, 16).map_err(|_| format!("{word:?} is no hexadecimal number"))
+    }
+
+    fn manner(&mut self) -> Result<Manner, String> {
+        let (client, begins_us) = (self.number()?, self.named("begins_us")?);
+        let (depth, patience_us) = (self.named("depth")?, self.named("patience_us")?);
+        self.word("once")?;
+        let once = self.yes_or_no()?;
+        Ok(Manner { client, begins_us, depth, patience_us, once, asks: Asks::Listed(Vec::new()) })
+    }
+
+    /// `1.7 at 1200 SET k 1.7`
+    fn ask(&mut self) -> Result<(u32, Ask), String> {
+        let id = self.next("client and number")?;
+        let (client, ask) = id.split_once('.').ok_or_else(|| format!("{id:?} is no client.number"))?;
+        let (client, ask) = (number(client)?, number(ask)?);
+        let due = moment(self.named("at")?);
+        let args: Vec<Bytes> = self.rest().map(unescape).collect::<Result<_, _>>()?;
+        if args.is_empty() {
+            return Err("the command is missing".to_owned());
+        }
+        Ok((client, Ask { number: ask, due, args }))
+    }
+
+    fn fault(&mut self) -> Result<Fault, String> {
+        Ok(match self.next("a fault")? {
+            "crash" => Fault::Crash { node: self.node()?, down_us: self.named("down_us")? },
+            "power-loss" => {
+                let down_us = self.named("down_us")?;
+                self.word("nodes")?;
+                let nodes = self.rest().map(|word| number(word).map(NodeId)).collect::<Result<_, _>>()?;
+                Fault::PowerLoss { nodes, down_us }
+            }
+            "terminate" => Fault::Terminate { node: self.node()?, down_us: self.named("down_us")? },
+            "pause" => Fault::Pause { node: self.node()?, us: self.named("us")? },
+            "partition" => {
+                let us = self.named("us")?;
+                self.word("cuts")?;
+                Fault::Partition { cuts: self.rest().map(pair).collect::<Result<_, _>>()?, us }
+            }
+            "clog" => {
+                let (from, to) = self.pair()?;
+                Fault::Clog { from, to, us: self.named("us")? }
+            }
+            "client-cut" => Fault::CutClients { node: self.node()?, us: self.named("us")? },
+            "client-reset" => Fault::ResetClients { node: self.node()? },
+            "hand-over" => Fault::HandOver { to: self.node()? },
+            "disk-stall" => Fault::DiskStall { node: self.node()?, us: self.named("us")? },
+            "disk-failure" => {
+                let (node, operations) = (self.node()?, self.named("operations")?);
+                Fault::DiskFailure { node, operations, down_us: self.named("down_us")? }
+            }
+            "decapitate" => Fault::Decapitate { down_us: self.named("down_us")? },
+            "storm" => {
+                let (loss, us) = (self.named("loss")?, self.named("us")?);
+                let down_us = if self.end().is_ok() { None } else { Some(self.named("down_us")?) };
+                Fault::Storm { loss, us, down_us }
+            }
+            "ambush" => {
+                let (late_us, us) = (self.named("late_us")?, self.named("us")?);
+                let then = match self.next("dies or stands")? {
+                    "dies" => Then::Dies { down_us: self.named("down_us")? },
+                    "stands" => Then::Stands { us: self.named("us")?, hears: NodeId(self.named("hears")?) },
+                    other => return Err(format!("{other:?} is neither dies nor stands")),
+                };
+                Fault::Ambush { late_us, us, then }
+            }
+            "remove" => Fault::Remove { node: self.node()? },
+            other => return Err(format!("{other:?} is no fault")),
+        })
+    }
+
+    /// `1>2`, `c3>` or `>c3`
+    fn link(&mut self) -> Result<Stream, String> {
+        let word = self.next("a link")?;
+        if let Some(client) = word.strip_prefix(">c") {
+            return Ok(Stream::ToClient { client: number(client)? });
+        }
+        if let Some(client) = word.strip_prefix('c').and_then(|word| word.strip_suffix('>')) {
+            return Ok(Stream::ToNode { client: number(client)? });
+        }
+        pair(word).map(|(from, to)| Stream::Link { from, to })
+    }
+
+    fn decision(&mut self, stream: Stream) -> Result<Decision, String> {
+        let number = self.number()?;
+        let what = self.next("what is decided")?;
+        let departure = match (stream, what) {
+            (Stream::Crash { .. }, "torn") => Departure::Torn(self.hexadecimal()?),
+            (Stream::Crash { .. }, "kept") => Departure::Kept,
+            (Stream::Link { .. } | Stream::ToNode { .. } | Stream::ToClient { .. } | Stream::Sync { .. }, "late") => {
+                Departure::Late(self.number()?)
+            }
+            (Stream::Link { .. }, "lost") => Departure::Lost,
+            (Stream::Link { .. }, "again") => Departure::Again(self.number()?),
+            (Stream::Link { .. }, "astray") => Departure::Astray,
+            (Stream::Link { .. }, "again-astray") => Departure::AgainAstray,
+            (_, other) => return Err(format!("{other:?} is nothing that can be decided there")),
+        };
+        Ok(Decision { stream, number, departure })
+    }
+}
+
+fn number<T: FromStr>(word: &str) -> Result<T, String> {
+    word.parse().map_err(|_| format!("{word:?} is no number, or too large"))
+}
+
+fn pair(word: &str) -> Result<(NodeId, NodeId), String> {
+    let (from, to) = word.split_once('>').ok_or_else(|| format!("{word:?} is no link"))?;
+    Ok((NodeId(number(from)?), NodeId(number(to)?)))
+}
+
+/// Takes `escape_ascii` back.
+fn unescape(word: &str) -> Result<Bytes, String> {
+    let mut bytes = Vec::with_capacity(word.len());
+    let mut rest = word.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        bytes.push(match rest.next() {
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            Some(b'x') => {
+                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+                let (high, low) = digit(rest.next()).zip(digit(rest.next())).ok_or("\\x needs two digits")?;
+                (high * 16 + low) as u8
+            }
+            Some(other) => other,
+            None => return Err("a backslash at the end".to_owned()),
+        });
+    }
+    Ok(bytes.into())
+}
