@@ -149,7 +149,7 @@ impl Log {
         }
     }
 
-    /// The ballot that this replica voted for a slot of the window under, last.
+    /// The ballot of the vote that the last record of a slot of the window holds.
     pub(crate) fn voted(&self, slot: Slot) -> Option<Ballot> {
         self.run_at(slot)?.voted
     }
@@ -227,8 +227,7 @@ impl Log {
                 self.replace(run.part(open));
             }
             if let Some(chosen) = next {
-                let (from, to) = self.cut_out(chosen);
-                self.runs.get_mut(from..to).unwrap_or(&mut []).iter_mut().for_each(|run| run.voted = Some(ballot));
+                self.note_voted(chosen, Some(ballot));
             }
             at = next.map_or(run.end, |chosen| chosen.end);
         }
@@ -353,7 +352,17 @@ impl Log {
             at = part.slots.end;
         }
         self.advance();
+        if let Some(written) = new {
+            // The record of what is new covers what lies between, and takes the place of its votes.
+            self.note_voted(written, None);
+        }
         Ok(new)
+    }
+
+    /// The last record of these slots holds a vote under this ballot, or none.
+    fn note_voted(&mut self, slots: SlotRange, ballot: Option<Ballot>) {
+        let (from, to) = self.cut_out(slots);
+        self.runs.get_mut(from..to).unwrap_or(&mut []).iter_mut().for_each(|run| run.voted = ballot);
     }
 
     /// Moves `first_unchosen` over every chosen slot: after every change that may have chosen one.

@@ -15,7 +15,7 @@ pub(crate) struct Run {
     pub(crate) end: Slot,
     /// Known to be chosen; otherwise accepted.
     pub(super) chosen: bool,
-    /// The ballot that this replica voted for it under, last; `None` if it was only told that it is chosen.
+    /// The ballot of the vote that its last record holds; `None` if that record says that it is chosen.
     pub(super) voted: Option<Ballot>,
     pub(crate) entries: Entries,
     /// What its entries count in windows.

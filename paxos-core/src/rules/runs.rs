@@ -273,3 +273,24 @@ fn rule_9_a_vote_for_a_chosen_slot_is_written_once() {
     expected.push((higher, 1, 3));
     assert_eq!(written(&lone), expected, "another ballot is another vote");
 }
+
+/// Success brings what lies on both sides of a vote: one record for the run takes the vote's place on the disk, so that
+/// a repeated Accept is written anew before it is answered.
+#[test]
+fn rule_9_a_vote_that_a_record_of_choices_covers_is_written_again() {
+    let mut lone = Lone::new(1, 3);
+    let run = [entry("a", 1), entry("b", 2), entry("c", 3)];
+    let ballot = ballot(4, 3);
+    lone.hear(3, accept(ballot, 2, &run[1..2], 1));
+    lone.hear(2, success(1, &run));
+    lone.sync();
+    assert!(matches!(lone.records.last(), Some(Record::Chosen { .. })), "{:?}", lone.records);
+    lone.said();
+    let before = lone.records.len();
+    lone.hear(3, accept(ballot, 2, &run[1..2], 1));
+    let votes = lone.records[before..].iter().filter(|record| matches!(record, Record::Accepted { .. }));
+    assert_eq!(votes.count(), 1);
+    assert_eq!(accepted_runs(&lone.said()), vec![], "not before it is durable");
+    lone.sync();
+    assert_eq!(accepted_runs(&lone.said()), vec![(ballot, 2, 3)]);
+}
