@@ -120,6 +120,20 @@ impl Scenario {
         let disturbed = !self.faults.is_empty() || !self.late.is_empty() || !self.slow_disks.is_empty();
         !disturbed && self.quality == Quality::CALM && self.drift == 0
     }
+
+    /// From when on all is well. What a link held back when the faults end arrives later, and what follows on that link
+    /// waits behind it.
+    pub fn calm_from(&self) -> Instant {
+        if self.is_calm() {
+            return START;
+        }
+        let held_back = self.faults.iter().filter_map(|(at, fault)| match fault {
+            Fault::Clog { us, .. } => Some(at.plus_us(*us)),
+            Fault::Ambush { late_us, .. } => Some(at.plus_us(*late_us)),
+            _ => None,
+        });
+        held_back.fold(START.plus_us(self.faults_us), Instant::max)
+    }
 }
 
 /// Half of the time the kind that needs quiet around it to reach what it is for.

@@ -12,6 +12,8 @@ pub(super) struct Image {
     /// Every slot below is known chosen, by a mark or by an entry learned as chosen.
     first_unchosen: u64,
     cells: Vec<Cell>,
+    /// The ballot of the last vote for each slot, also where a choice took its place since.
+    voted: Vec<Option<Ballot>>,
 }
 
 /// What one slot of a disk holds.
@@ -36,12 +38,9 @@ impl Image {
         }
     }
 
-    /// The ballot of the entry that the disk holds here.
-    pub(super) fn accepted(&self, slot: Slot) -> Option<Ballot> {
-        match self.cells.get(index(slot)) {
-            Some(Cell::Voted(ballot, _)) => Some(*ballot),
-            Some(Cell::Chosen(_) | Cell::Nothing) | None => None,
-        }
+    /// The ballot of the last vote that was ever durable here.
+    pub(super) fn voted(&self, slot: Slot) -> Option<Ballot> {
+        self.voted.get(index(slot)).copied().flatten()
     }
 
     /// For messages: what this slot holds.
@@ -84,6 +83,10 @@ impl Image {
     }
 
     fn vote(&mut self, node: NodeId, slot: Slot, ballot: Ballot, entry: u64) -> Result<(), Violation> {
+        if self.voted.len() <= index(slot) {
+            self.voted.resize(index(slot) + 1, None);
+        }
+        self.voted[index(slot)] = Some(ballot);
         let cell = self.cell(slot);
         match *cell {
             Cell::Chosen(chosen) if chosen != entry => {

@@ -178,8 +178,8 @@ impl Invariants {
                 let voter = self.membership.as_ref().and_then(|membership| membership.voter(node));
                 accepted.slots.iter().try_for_each(|slot| {
                     let voted = voter.map(|voter| self.slots.voted(slot, accepted.ballot, voter));
-                    // A learner acknowledges too, for flow control; its disk must hold what it says as well.
-                    if voted.unwrap_or_else(|| image.accepted(slot) >= Some(accepted.ballot)) {
+                    // A learner acknowledges too, for flow control; its disk must have held what it says as well.
+                    if voted.unwrap_or_else(|| image.voted(slot) >= Some(accepted.ballot)) {
                         return Ok(());
                     }
                     let known = self.slots.bid_entry(slot, accepted.ballot);

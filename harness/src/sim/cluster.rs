@@ -1,7 +1,7 @@
 //! Worlds of whole nodes: the scenario of a seed, or a script.
 
 use paxos_core::ElectionPolicy;
-use transport_sim::{Fact, Moment, Observer, START, Scenario, Script, Trace, Violation, World};
+use transport_sim::{Fact, Moment, Observer, Scenario, Script, Trace, Violation, World};
 
 use super::Outcome;
 use super::chart::Chart;
@@ -79,8 +79,7 @@ pub fn replay(script: &Script, wanted: Wanted) -> Run {
 
 impl Watch {
     fn new(scenario: &Scenario, chart: bool) -> Watch {
-        let calm_from = if scenario.is_calm() { START } else { START.plus_us(scenario.faults_us) };
-        let judge = Invariants::with_clients(scenario.limits.sessions_max).calm_from(calm_from);
+        let judge = Invariants::with_clients(scenario.limits.sessions_max).calm_from(scenario.calm_from());
         Watch { judge, watcher: Watcher::default(), chart: chart.then(Chart::default) }
     }
 }
