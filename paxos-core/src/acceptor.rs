@@ -97,6 +97,7 @@ impl Acceptor {
             && ballot < promised
             && !mutant(Mutant::AcceptBelowPromise)
         {
+            tell_chosen_otherwise(from, accept, promised, log, out);
             out.send(from, Body::Refused(Refused { ballot, asker_boot: boot, promised }));
             return Err(Outvoted);
         }
@@ -196,6 +197,19 @@ fn run_of_same_fate(accept: &Accept, at: Slot, end: Slot, log: &Log) -> SlotRang
 fn part(accept: &Accept, slots: SlotRange) -> Entries {
     let place = |slot: Slot| usize::try_from(slot.since(accept.first)).unwrap_or(usize::MAX);
     accept.entries.slice(place(slots.first)..place(slots.end))
+}
+
+/// Rule 9: who proposes another entry for a chosen slot is told what is chosen, whatever its ballot.
+#[inline(never)]
+fn tell_chosen_otherwise(to: NodeId, accept: &Accept, promised: Ballot, log: &Log, out: &mut Outbox) {
+    let SlotRange { first: mut at, end } = SlotRange::of(accept.first, accept.entries.len());
+    while at < end {
+        let slots = run_of_same_fate(accept, at, end, log);
+        if fate(accept, at, log) == Fate::ChosenOtherwise {
+            return tell_chosen(to, slots, Some(promised), log, out);
+        }
+        at = slots.end;
+    }
 }
 
 /// As many as a frame holds: the first is enough to show that the ballot is overtaken.

@@ -97,11 +97,18 @@ impl Entries {
 }
 
 /// Runs that nobody needs any more, emptied: a leader in its steady state fills them again and allocates nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Spares {
     runs: Vec<Arc<Vec<Entry>>>,
     /// Entries that all of them together have room for.
     room: usize,
+}
+
+/// A copy of a log has no spares: what two of them share, neither may fill.
+impl Clone for Spares {
+    fn clone(&self) -> Spares {
+        Spares::default()
+    }
 }
 
 impl Spares {
@@ -119,12 +126,11 @@ impl Spares {
 
     /// Makes a run of these entries, and leaves an empty list in their place.
     pub(crate) fn wrap(&mut self, entries: &mut Vec<Entry>) -> Entries {
-        let to = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-        let mut run = self.runs.pop().unwrap_or_default();
-        if let Some(unshared) = Arc::get_mut(&mut run) {
-            self.room = self.room.saturating_sub(unshared.capacity());
-            core::mem::swap(unshared, entries);
-        }
+        let Some(mut run) = self.runs.pop() else { return core::mem::take(entries).into() };
+        let Some(unshared) = Arc::get_mut(&mut run) else { return core::mem::take(entries).into() };
+        self.room = self.room.saturating_sub(unshared.capacity());
+        core::mem::swap(unshared, entries);
+        let to = u32::try_from(unshared.len()).unwrap_or(u32::MAX);
         Entries { run: Some(run), from: 0, to }
     }
 }
