@@ -1,55 +1,24 @@
 //! Who should lead: heartbeats, quorum contact, back-off, and the two policies (rules 14 and 15). All of it is
 //! advice; ballots alone decide who leads.
 
+mod peers;
+
 use alloc::vec::Vec;
 
 use crate::ballot::Ballot;
 use crate::config::{Config, ElectionPolicy};
 use crate::membership::Membership;
-use crate::message::{Echo, Heartbeat};
 use crate::mutants::{Mutant, mutant};
-use crate::node_id::{Boot, NodeId};
+use crate::node_id::NodeId;
 use crate::quorum::VoterSet;
 use crate::rng::Rng;
 use crate::slot::Slot;
 use crate::time::Instant;
+pub(crate) use peers::Heartbeating;
+use peers::Peer;
 
 /// How often a candidate's patience doubles at the most: up to 16 election time-outs.
 const PATIENCE_DOUBLINGS_MAX: u32 = 4;
-
-/// The newest heartbeat of a peer.
-#[derive(Clone, Hash, Debug)]
-struct Heard {
-    at: Instant,
-    heartbeat: Heartbeat,
-}
-
-#[derive(Clone, Hash, Debug)]
-struct Peer {
-    node: NodeId,
-    voter: Option<VoterSet>,
-    /// The newest boot that a heartbeat came from.
-    boot: Option<Boot>,
-    heard: Option<Heard>,
-    /// When it last claimed to lead with contact.
-    claimed: Option<Instant>,
-    /// When the newest of our heartbeats that the peer echoed left: a round trip ended no earlier.
-    echoed: Option<Instant>,
-}
-
-/// What a heartbeat was good for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Heartbeating {
-    /// Newer than every one before from this peer.
-    Fresh {
-        /// The peer was started anew since the last one.
-        rebooted: bool,
-        /// It asks for a read round not asked for before.
-        asks: bool,
-    },
-    /// Late, repeated, or of an older boot.
-    Stale,
-}
 
 #[derive(Clone, Hash, Debug)]
 pub(crate) struct Election {
@@ -126,50 +95,6 @@ impl Election {
         self.followed
     }
 
-    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> {
-        self.peers.iter().map(|peer| peer.node)
-    }
-
-    /// Whether this peer's heartbeats still come.
-    pub(crate) fn is_heard(&self, node: NodeId, now: Instant) -> bool {
-        self.peers.iter().any(|peer| peer.node == node && self.is_fresh(peer, now))
-    }
-
-    /// Durable first_unchosen and room that the peer's newest heartbeat reported.
-    pub(crate) fn reported(&self, node: NodeId) -> Option<(Slot, u32)> {
-        let heard = self.peers.iter().find(|peer| peer.node == node)?.heard.as_ref()?;
-        Some((heard.heartbeat.first_unchosen, heard.heartbeat.room))
-    }
-
-    /// Whether this is the boot that the peer's heartbeats come from: reports of another one are stale (rule 18).
-    pub(crate) fn is_current(&self, node: NodeId, boot: Boot) -> bool {
-        self.peers.iter().any(|peer| peer.node == node && peer.boot == Some(boot))
-    }
-
-    /// The highest read round of this ballot that a phase-2 quorum echoed, this replica's own acceptor included.
-    pub(crate) fn echoed_round(&self, ballot: Ballot, my_boot: Boot, newest: u64, membership: &Membership) -> u64 {
-        let me = self.my_voter.unwrap_or_default();
-        if membership.is_phase2_quorum(me) || mutant(Mutant::ReadWithoutRound) {
-            return newest;
-        }
-        let echoed_by = |peer: &Peer| {
-            let echo = peer.heard.as_ref()?.heartbeat.echo?;
-            (echo.boot == my_boot && echo.leading == Some(ballot)).then_some(echo.round)
-        };
-        let reached = |round: u64| {
-            let echoing = self.peers.iter().filter(|peer| echoed_by(peer).is_some_and(|echoed| echoed >= round));
-            membership.is_phase2_quorum(echoing.fold(me, |set, peer| set.with(peer.voter.unwrap_or_default())))
-        };
-        self.peers.iter().filter_map(echoed_by).filter(|round| reached(*round)).max().unwrap_or(0)
-    }
-
-    /// The peers that are heard and know more slots chosen than these, and how far each is; by rising id.
-    pub(crate) fn teachers(&self, first_unchosen: Slot, now: Instant) -> impl Iterator<Item = (NodeId, Slot)> + Clone {
-        let fresh = self.peers.iter().filter(move |peer| self.is_fresh(peer, now));
-        let known = fresh.filter_map(|peer| Some((peer.node, peer.heard.as_ref()?.heartbeat.first_unchosen)));
-        known.filter(move |(_, known)| *known > first_unchosen)
-    }
-
     /// How long a candidate waits for promises: longer with each failure, since disks may be slower than the election
     /// time-out, and candidates that give up before can never win.
     pub(crate) fn patience_us(&self) -> u64 {
@@ -183,23 +108,6 @@ impl Election {
         let most_us = self.timeout_us.checked_shl(PATIENCE_DOUBLINGS_MAX).unwrap_or(u64::MAX);
         let twice_us = self.my_disk_us.saturating_mul(2);
         if twice_us > self.timeout_us { twice_us.min(most_us) } else { 0 }
-    }
-
-    /// Voters with whom a round trip ended within the election time-out, this replica included if it can vote.
-    pub(crate) fn contact(&self, now: Instant, can_vote: bool) -> VoterSet {
-        let me = if can_vote { self.my_voter.unwrap_or_default() } else { VoterSet::EMPTY };
-        self.peers.iter().filter(|peer| self.is_in_contact(peer, now)).fold(me, |set, peer| match peer.voter {
-            Some(voter) => set.with(voter),
-            None => set,
-        })
-    }
-
-    /// What to say to a peer of its newest heartbeat. A ballot below the promise is not acknowledged.
-    pub(crate) fn echo_for(&self, node: NodeId, promised: Option<Ballot>) -> Option<Echo> {
-        let peer = self.peers.iter().find(|peer| peer.node == node)?;
-        let heartbeat = &peer.heard.as_ref()?.heartbeat;
-        let leading = heartbeat.leading.filter(|ballot| promised.is_none_or(|promised| promised <= *ballot));
-        Some(Echo { boot: peer.boot?, sent_us: heartbeat.sent_us, leading, round: heartbeat.round })
     }
 
     /// Whether a heartbeat is due to everyone.
@@ -238,57 +146,6 @@ impl Election {
         }
     }
 
-    fn heard_at(&self, node: NodeId) -> Option<Instant> {
-        self.peers.iter().find(|peer| peer.node == node)?.heard.as_ref().map(|heard| heard.at)
-    }
-
-    fn is_fresh(&self, peer: &Peer, now: Instant) -> bool {
-        peer.heard.as_ref().is_some_and(|heard| now.since_us(heard.at) <= self.timeout_us)
-    }
-
-    fn is_in_contact(&self, peer: &Peer, now: Instant) -> bool {
-        peer.echoed.is_some_and(|echoed| now.since_us(echoed) <= self.timeout_us)
-            && peer.heard.as_ref().is_some_and(|heard| heard.heartbeat.can_vote)
-    }
-
-    /// Voters, self included, whose fresh heartbeats say that they follow nobody. Fresh is what answers a heartbeat of
-    /// ours: one that was held up on its way is heard now and says whom its sender followed long ago.
-    fn leaderless(&self, now: Instant) -> VoterSet {
-        let me = self.my_voter.unwrap_or_default();
-        let fresh = self.peers.iter().filter(|peer| self.is_fresh(peer, now) && self.is_in_contact(peer, now));
-        fresh.fold(me, |set, peer| {
-            let follows = peer
-                .heard
-                .as_ref()
-                .is_some_and(|heard| heard.heartbeat.following.is_some() || heard.heartbeat.leading.is_some());
-            match peer.voter {
-                Some(voter) if !follows => set.with(voter),
-                Some(_) | None => set,
-            }
-        })
-    }
-
-    /// The highest ballot that a fresh sender with contact claims to lead with.
-    pub(crate) fn best_leader(&self, now: Instant) -> Option<(Ballot, NodeId)> {
-        let fresh = self.peers.iter().filter(|peer| self.is_fresh(peer, now));
-        fresh
-            .filter_map(|peer| {
-                let heartbeat = &peer.heard.as_ref()?.heartbeat;
-                heartbeat.leading.filter(|_| heartbeat.contact).map(|ballot| (ballot, peer.node))
-            })
-            .max()
-    }
-
-    /// Whether a voter with a higher id was heard within two heartbeat intervals (the lecture's rule).
-    pub(crate) fn higher_id_alive(&self, now: Instant) -> bool {
-        let recent_us = self.heartbeat_us.saturating_mul(2);
-        self.peers.iter().any(|peer| {
-            peer.voter.is_some()
-                && peer.node > self.me
-                && peer.heard.as_ref().is_some_and(|heard| now.since_us(heard.at) <= recent_us)
-        })
-    }
-
     /// Whether to campaign now (`membership` rules every slot in the window).
     pub(crate) fn wants_campaign(&self, now: Instant, can_vote: bool, membership: &Membership) -> bool {
         // Under `highest-id` a lower leader that is followed does not hold the highest back.
@@ -315,55 +172,7 @@ impl Election {
         }
     }
 
-    /// Whether any fresh heartbeat leads with or follows a ballot above this one.
-    fn hears_above(&self, ballot: Ballot, now: Instant) -> bool {
-        self.peers.iter().filter(|peer| self.is_fresh(peer, now)).any(|peer| {
-            peer.heard.as_ref().is_some_and(|heard| {
-                let (leading, following) = (heard.heartbeat.leading, heard.heartbeat.following);
-                leading.is_some_and(|above| above > ballot) || following.is_some_and(|above| above > ballot)
-            })
-        })
-    }
-
     // --- what happened ---
-
-    /// Takes a peer's heartbeat. Evidence of an older boot, or older than what was heard, is stale (rule 18).
-    pub(crate) fn on_heartbeat(
-        &mut self,
-        from: NodeId,
-        boot: Boot,
-        heartbeat: Heartbeat,
-        my_boot: Boot,
-        now: Instant,
-    ) -> Heartbeating {
-        let Some(peer) = self.peers.iter_mut().find(|peer| peer.node == from) else { return Heartbeating::Stale };
-        let rebooted = peer.boot != Some(boot);
-        if rebooted && peer.boot.is_some_and(|known| boot.counter <= known.counter) {
-            return Heartbeating::Stale;
-        }
-        let before = peer.heard.as_ref().filter(|_| !rebooted).map(|heard| &heard.heartbeat);
-        if before.is_some_and(|before| heartbeat.sent_us < before.sent_us) {
-            return Heartbeating::Stale;
-        }
-        if rebooted {
-            peer.echoed = None;
-        }
-        if let Some(echo) = heartbeat.echo
-            && echo.boot == my_boot
-            && echo.sent_us <= now.as_us()
-        {
-            peer.echoed = peer.echoed.max(Some(Instant::from_us(echo.sent_us)));
-        }
-        let asks = heartbeat.leading.is_some()
-            && heartbeat.round > 0
-            && before.is_none_or(|before| before.round < heartbeat.round || before.leading != heartbeat.leading);
-        if heartbeat.leading.is_some() && heartbeat.contact {
-            peer.claimed = Some(now);
-        }
-        peer.boot = Some(boot);
-        peer.heard = Some(Heard { at: now, heartbeat });
-        Heartbeating::Fresh { rebooted, asks }
-    }
 
     /// Heartbeats left to everyone.
     pub(crate) fn heartbeat_sent(&mut self, now: Instant) {
@@ -478,94 +287,4 @@ impl Election {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::membership::Member;
-    use crate::node_id::Incarnation;
-    use crate::quorum::QuorumSystem;
-
-    /// Three voters; the first one follows nobody, and neither does the second, whose heartbeats come.
-    fn leaderless(first_unchosen: Slot, next_to_apply: Slot) -> (Election, Membership) {
-        let member = |node| Member { node: NodeId(node), incarnation: Incarnation(1), generation: 0 };
-        let membership = Membership::new((1..=3).map(member).collect(), Vec::new(), QuorumSystem::Majority);
-        let membership = membership.expect("three voters");
-        let mut election = Election::new(&Config::default(), &membership, NodeId(1), Instant::from_us(0), 1);
-        election.note_progress(first_unchosen, next_to_apply);
-        (election, membership)
-    }
-
-    fn hear(election: &mut Election, at_us: u64, first_unchosen: Slot) {
-        let boot = |counter| Boot { counter, nonce: 1 };
-        let heartbeat = Heartbeat {
-            leading: None,
-            following: None,
-            contact: true,
-            can_vote: true,
-            prefix: first_unchosen,
-            first_unchosen,
-            room: 1,
-            round: 0,
-            sent_us: at_us,
-            echo: Some(Echo { boot: boot(1), sent_us: at_us, leading: None, round: 0 }),
-        };
-        election.on_heartbeat(NodeId(2), boot(7), heartbeat, boot(1), Instant::from_us(at_us));
-    }
-
-    /// When it campaigns, in heartbeat intervals; how far the peer is.
-    fn campaigns_after(first_unchosen: u64, next_to_apply: u64, peer: u64) -> u64 {
-        let slot = |number| Slot::FIRST.plus(number);
-        let (mut election, membership) = leaderless(slot(first_unchosen), slot(next_to_apply));
-        for intervals in 1..100 {
-            let at_us = intervals * Config::default().heartbeat_us;
-            hear(&mut election, at_us, slot(peer));
-            if election.wants_campaign(Instant::from_us(at_us), true, &membership) {
-                return intervals;
-            }
-        }
-        100
-    }
-
-    #[test]
-    fn who_lags_lets_others_go_first_whether_it_knows_or_has_applied_too_little() {
-        let timeout = Config::default().election_timeout_us / Config::default().heartbeat_us;
-        let current = campaigns_after(9_000, 9_000, 9_000);
-        assert!(current <= timeout + 2, "{current}");
-        // A little behind is no reason to wait; a window in what it knows or a run in what it applied is, for one
-        // time-out more.
-        let cases = [(8_000, 8_000, 0), (4_000, 4_000, timeout), (9_000, 7_000, timeout), (9_000, 8_000, 0)];
-        for (first_unchosen, next_to_apply, more) in cases {
-            let after = campaigns_after(first_unchosen, next_to_apply, 9_000);
-            assert_eq!(after, current + more, "first_unchosen {first_unchosen}, next_to_apply {next_to_apply}");
-        }
-    }
-
-    /// A cut link that is mended delivers what it held: of one peer what it said when it had just lost the leader, of
-    /// another what it says now, that it follows one. Together they are no reason to depose that one.
-    #[test]
-    fn a_heartbeat_that_was_held_up_is_no_fresh_word_of_following_nobody() {
-        let (mut election, membership) = leaderless(Slot::FIRST, Slot::FIRST);
-        let boot = |counter| Boot { counter, nonce: 1 };
-        let healthy = Ballot { round: 2, node: NodeId(3), generation: 0 };
-        let timeout_us = Config::default().election_timeout_us;
-        for number in 1..100 {
-            let now_us = 10 * timeout_us + number * Config::default().heartbeat_us;
-            let now = Instant::from_us(now_us);
-            let heartbeat = |following, sent_us, echoed_us| Heartbeat {
-                leading: None,
-                following,
-                contact: true,
-                can_vote: true,
-                prefix: Slot::FIRST,
-                first_unchosen: Slot::FIRST,
-                room: 1,
-                round: 0,
-                sent_us,
-                echo: Some(Echo { boot: boot(1), sent_us: echoed_us, leading: None, round: 0 }),
-            };
-            election.on_heartbeat(NodeId(2), boot(7), heartbeat(Some(healthy), now_us, now_us), boot(1), now);
-            election.on_heartbeat(NodeId(3), boot(8), heartbeat(None, number, number), boot(1), now);
-            election.follow_best(now);
-            assert!(!election.wants_campaign(now, true, &membership), "heartbeat {number}");
-        }
-    }
-}
+mod tests;

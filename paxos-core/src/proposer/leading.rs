@@ -1,5 +1,9 @@
 //! Phase 2 as leader: binds entries to slots, counts votes, repeats what is not acknowledged, repairs followers
 //! (rules 4, 5, 8 to 12).
+//!
+//! What peers are sent, and what they are known to hold, is in `feeding`.
+
+mod feeding;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -18,11 +22,11 @@ use crate::node_id::NodeId;
 use crate::outbox::Outbox;
 use crate::proposer::preparing::Won;
 use crate::proposer::progress::{Next, Progress};
+use crate::proposer::tally::Tally;
 use crate::quorum::VoterSet;
 use crate::slot::{Slot, SlotRange};
 use crate::stats::Stats;
 use crate::time::Instant;
-use crate::trail::Trail;
 
 #[derive(Clone, Hash, Debug)]
 pub(crate) struct Leading {
@@ -42,9 +46,7 @@ pub(crate) struct Leading {
     /// Bound and neither accepted by the own acceptor nor sent: the entries of the last slots before `next`.
     pending: Vec<Entry>,
     pending_bytes: usize,
-    /// Votes per slot, from `tally_base` on.
-    tally_base: Slot,
-    tally: Trail<VoterSet>,
+    tally: Tally,
     peers: Vec<Progress>,
 }
 
@@ -90,8 +92,7 @@ impl Leading {
             next: first,
             pending: Vec::new(),
             pending_bytes: 0,
-            tally_base: first,
-            tally: Trail::new(),
+            tally: Tally::new(first),
             peers,
         }
     }
@@ -272,228 +273,17 @@ impl Leading {
         membership: &Membership,
         log: &mut Log,
     ) -> u64 {
-        let first = slots.first.max(self.tally_base);
-        let slots = SlotRange { first, end: slots.end.min(self.written_end()) };
-        if slots.is_empty() {
-            return 0;
-        }
-        let place = |slot: Slot| usize::try_from(slot.since(self.tally_base)).unwrap_or(usize::MAX);
-        let (mut at, end) = (place(slots.first), place(slots.end));
-        while self.tally.len() < end {
-            self.tally.push(VoterSet::EMPTY);
-        }
-        let mut chosen = 0u64;
-        // Slots of a run mostly have the same votes: all that do are judged at once.
-        while let Some(&before) = self.tally.at(at)
-            && at < end
-        {
-            let after = if mutant(Mutant::VoteCountedTwice) { before.twice(voter) } else { before.with(voter) };
-            let first = at;
-            while let Some(votes) = self.tally.at_mut(at)
-                && *votes == before
-                && at < end
-            {
-                *votes = after;
-                at = at.saturating_add(1);
-            }
-            // Reached exactly once: before this vote there was no quorum.
-            if membership.is_phase2_quorum(after) && !membership.is_phase2_quorum(before) {
-                let reached = SlotRange::of(self.tally_base.plus(first as u64), at.saturating_sub(first));
-                chosen = chosen.saturating_add(log.choose_accepted(reached, self.ballot).chosen);
-            }
-        }
+        let slots = SlotRange { first: slots.first, end: slots.end.min(self.written_end()) };
+        let (ballot, mut chosen) = (self.ballot, 0u64);
+        self.tally.count(voter, slots, membership, |reached| {
+            chosen = chosen.saturating_add(log.choose_accepted(reached, ballot).chosen);
+        });
         chosen
     }
 
     /// Forgets the votes of slots that are chosen, all up to there: more of them are of no use.
     #[inline]
     pub(crate) fn forget_votes(&mut self, log: &Log) {
-        let keep_from = log.first_unchosen();
-        let passed = usize::try_from(keep_from.since(self.tally_base)).unwrap_or(usize::MAX);
-        if passed > 0 {
-            self.tally.forget(passed.min(self.tally.len()));
-            self.tally_base = keep_from;
-        }
+        self.tally.forget_below(log.first_unchosen());
     }
-
-    // --- peers ---
-
-    /// Takes note of who is silent and who is not.
-    pub(crate) fn note_heard(&mut self, is_heard: impl Fn(NodeId) -> bool) {
-        for peer in &mut self.peers {
-            peer.set_heard(is_heard(peer.node));
-        }
-    }
-
-    pub(crate) fn peer_mut(&mut self, node: NodeId) -> Option<&mut Progress> {
-        self.peers.iter_mut().find(|peer| peer.node == node)
-    }
-
-    /// Where this peer is among those that it feeds.
-    pub(crate) fn place_of(&self, node: NodeId) -> Option<usize> {
-        self.peers.iter().position(|peer| peer.node == node)
-    }
-
-    /// Counts a peer's votes, if they are of this ballot (rule 5). How many slots were chosen.
-    pub(crate) fn on_peer_votes(
-        &mut self,
-        place: usize,
-        accepted: &Accepted,
-        membership: &Membership,
-        log: &mut Log,
-    ) -> u64 {
-        let learner = mutant(Mutant::LearnerVoteCounted).then(|| VoterSet::single(VOTERS_MAX));
-        let counts = accepted.ballot == self.ballot || mutant(Mutant::ForeignVoteCounted);
-        match self.peers.get(place).and_then(|peer| peer.voter.or(learner)) {
-            Some(voter) if counts => self.on_votes(voter, accepted.slots, membership, log),
-            Some(_) | None => 0,
-        }
-    }
-
-    /// Joins the run that a peer accepted to what it is known to hold, and takes what it says of itself.
-    pub(crate) fn on_peer_progress(
-        &mut self,
-        place: usize,
-        accepted: &Accepted,
-        report: Report,
-        now: Instant,
-        config: &Config,
-    ) {
-        if accepted.ballot == self.ballot {
-            self.on_acknowledged(place, accepted.slots, now, config);
-        }
-        if let Some(peer) = self.peers.get_mut(place)
-            && report == Report::Current
-        {
-            peer.on_report(accepted.first_unchosen, accepted.room, now, config);
-        }
-    }
-
-    fn on_acknowledged(&mut self, place: usize, slots: SlotRange, now: Instant, config: &Config) {
-        let written_end = self.written_end();
-        let Some(peer) = self.peers.get_mut(place) else { return };
-        if slots.first > peer.matched() || slots.end <= peer.matched() {
-            return;
-        }
-        let mut matched = slots.end.min(written_end);
-        // Votes that came before the one that closes the gap.
-        while let Some(voter) = peer.voter
-            && matched < written_end
-            && voted(&self.tally, self.tally_base, voter, matched)
-        {
-            matched = matched.next();
-        }
-        peer.on_match(matched, now, config);
-    }
-
-    /// Sends a fresh run to everyone whose stream ends where it begins.
-    pub(crate) fn broadcast(&mut self, first: Slot, entries: Entries, log: &Log, out: &mut Outbox) {
-        let slots = SlotRange::of(first, entries.len());
-        let mut to = Recipients::NONE;
-        for peer in &mut self.peers {
-            if peer.streams(slots) && to.push(peer.node) {
-                peer.on_sent(slots.end, out.now);
-            }
-        }
-        out.send_all(to, Body::Accept(Accept { ballot: self.ballot, first, prefix: log.first_unchosen(), entries }));
-    }
-
-    /// Goes back where an answer is overdue. How many entries will leave again.
-    pub(crate) fn on_time(&mut self, now: Instant, config: &Config) -> u64 {
-        let mut lost = 0u64;
-        for peer in &mut self.peers {
-            if peer.resend_at().is_some_and(|at| now >= at) {
-                lost = lost.saturating_add(peer.on_timeout(now, config));
-            }
-        }
-        lost
-    }
-
-    /// Goes back to every peer's first unacknowledged slot, due or not.
-    #[cfg(paxos_model)]
-    pub(crate) fn go_back(&mut self, now: Instant, config: &Config) {
-        self.peers.iter_mut().for_each(|peer| {
-            peer.on_timeout(now, config);
-        });
-    }
-
-    /// Whether a peer that is heard lacks anything that did not leave for it.
-    #[inline]
-    pub(crate) fn somebody_lags(&self, log: &Log) -> bool {
-        let wanted = self.written_end().max(log.first_unchosen());
-        self.peers.iter().any(|peer| peer.lags(wanted))
-    }
-
-    /// Sends every peer that is heard what it lacks, as far as its room and the runs under way admit.
-    pub(crate) fn pump(
-        &mut self,
-        log: &Log,
-        config: &Config,
-        promised: Option<Ballot>,
-        stats: &mut Stats,
-        out: &mut Outbox,
-    ) {
-        let end = self.written_end();
-        let ballot = self.ballot;
-        let wanted = end.max(log.first_unchosen());
-        for peer in self.peers.iter_mut().filter(|peer| peer.lags(wanted)) {
-            loop {
-                let run = match peer.next_run(ballot, end, log, config) {
-                    Next::Nothing => break,
-                    Next::Accept(run) => {
-                        let body = Accept {
-                            ballot,
-                            first: run.first,
-                            prefix: log.first_unchosen(),
-                            entries: log.entries(run),
-                        };
-                        out.send(peer.node, Body::Accept(body));
-                        run
-                    }
-                    Next::Success(run) => {
-                        stats.entries_repaired = stats.entries_repaired.saturating_add(run.count());
-                        let body = Success { ballot: promised, first: run.first, entries: log.entries(run) };
-                        out.send(peer.node, Body::Success(body));
-                        run
-                    }
-                    Next::Fetch(slots) => {
-                        peer.set_fetching(Some(out.fetch(slots, config.run_bytes_max)));
-                        break;
-                    }
-                };
-                if run.is_empty() {
-                    break;
-                }
-                peer.on_sent(run.end, out.now);
-            }
-        }
-    }
-
-    /// Chosen entries that were read back for a peer; false if no peer waits for them.
-    pub(crate) fn on_fetched(
-        &mut self,
-        id: FetchId,
-        first: Slot,
-        entries: &Entries,
-        promised: Option<Ballot>,
-        stats: &mut Stats,
-        out: &mut Outbox,
-    ) -> bool {
-        let Some(peer) = self.peers.iter_mut().find(|peer| peer.fetching() == Some(id)) else { return false };
-        peer.set_fetching(None);
-        if entries.is_empty() {
-            peer.on_unreadable(out.now);
-        } else if first == peer.sent() {
-            stats.entries_repaired = stats.entries_repaired.saturating_add(entries.len() as u64);
-            let body = Success { ballot: promised, first, entries: entries.clone() };
-            out.send(peer.node, Body::Success(body));
-            peer.on_sent(SlotRange::of(first, entries.len()).end, out.now);
-        }
-        true
-    }
-}
-
-fn voted(tally: &Trail<VoterSet>, base: Slot, voter: VoterSet, slot: Slot) -> bool {
-    let Some(at) = slot.get().checked_sub(base.get()).and_then(|at| usize::try_from(at).ok()) else { return false };
-    tally.at(at).is_some_and(|votes| votes.has(voter))
 }

@@ -4,6 +4,7 @@
 mod leading;
 mod preparing;
 mod progress;
+mod tally;
 
 pub(crate) use leading::{Leading, Limits, Report};
 pub(crate) use preparing::{Bounds, Heard, Preparing};
