@@ -3,6 +3,7 @@
 //!
 //! Reading is incremental, bounded by `limits.rs`, and panics for no input.
 
+mod inline;
 mod parser;
 mod value;
 mod writer;
