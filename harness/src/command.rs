@@ -80,6 +80,8 @@ enum Command {
     Check(crate::check::Args),
     /// Restart a cluster from every combination of good and bad records on its disks, and count what comes back
     CorruptDisks,
+    /// Write inputs that fuzzers begin with, from runs of the simulator
+    FuzzSeeds(crate::fuzzing::seeds::Args),
 }
 
 #[derive(Debug, Args)]
@@ -169,6 +171,7 @@ pub fn main_paxos(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Replay(replay) => return crate::sim::replay::main(&replay),
         Command::Check(check) => return crate::check::main(&check),
         Command::CorruptDisks => return crate::corrupt_disks::main(),
+        Command::FuzzSeeds(seeds) => return crate::fuzzing::seeds::main(&seeds),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -27,7 +27,7 @@ use paxos_core::{Formatted, Record, Recovered};
 
 pub use error::{Corruption, Damage, KnownBy, WalError};
 pub use files::Files;
-pub use fuzz::fuzz;
+pub use fuzz::{fuzz, fuzz_input};
 pub use inspect::{Inspect, Inspected, Item};
 pub use memory::{Fate, MemoryFiles};
 pub use recover::TornTail;

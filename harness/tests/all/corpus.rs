@@ -21,12 +21,12 @@ fn check(target: &str, run: fn(&[u8]), seeds_min: usize) {
 
 #[test]
 fn the_corpus_of_wire_runs_clean() {
-    check("wire", harness::fuzzing::wire::run, 20);
+    check("wire", harness::fuzzing::wire::run, 40);
 }
 
 #[test]
 fn the_corpus_of_resp_runs_clean() {
-    check("resp", harness::fuzzing::resp::run, 14);
+    check("resp", harness::fuzzing::resp::run, 20);
 }
 
 #[test]
@@ -37,6 +37,23 @@ fn the_corpus_of_wal_runs_clean() {
 #[test]
 fn the_corpus_of_steps_runs_clean() {
     check("steps", harness::fuzzing::steps::run, 8);
+}
+
+#[test]
+fn the_corpus_of_frame_runs_clean() {
+    check("frame", harness::fuzzing::frame::run, 5);
+}
+
+#[test]
+fn the_corpus_of_records_runs_clean() {
+    check("records", harness::fuzzing::records::run, 6);
+}
+
+#[test]
+fn the_dictionary_of_resp_has_the_words_of_all_commands() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/dictionaries/resp.dict");
+    let written = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    assert_eq!(written, harness::fuzzing::seeds::resp_dictionary(), "`paxos fuzz-seeds` writes it anew");
 }
 
 /// Every seed of `wire` is a frame that this version understands: a change of the bytes on the wire that would

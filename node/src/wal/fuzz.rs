@@ -11,6 +11,7 @@ use super::inspect::Inspect;
 use super::layout::{Owner, padded, segment_name};
 use super::memory::MemoryFiles;
 use super::pending::Group;
+use super::record::{encode, kind};
 use super::{Wal, WalError, WalSettings};
 
 const SETTINGS: WalSettings = WalSettings { segment_bytes: 2048, align_bytes: 64 };
@@ -72,6 +73,24 @@ fn records(mut rest: &[u8]) -> Option<MemoryFiles> {
         }
     }
     Some(files)
+}
+
+/// The input of `fuzz` that is these records, as far as their bodies are short: three in a group.
+pub fn fuzz_input(records: &[Record]) -> Vec<u8> {
+    let mut input = vec![1];
+    let mut body = Vec::new();
+    for (number, record) in (1u32..).zip(records) {
+        body.clear();
+        encode(record, &mut body);
+        if let Ok(length) = u8::try_from(body.len()) {
+            input.extend_from_slice(&[kind(record), length]);
+            input.extend_from_slice(&body);
+        }
+        if number.is_multiple_of(3) {
+            input.extend_from_slice(&[0, 0]);
+        }
+    }
+    input
 }
 
 /// A good log with the bytes as damage: of each a segment, two bytes of offset, and a change.
