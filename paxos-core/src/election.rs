@@ -168,6 +168,8 @@ impl Election {
         }
         match self.policy {
             ElectionPolicy::Stable => membership.is_phase1_quorum(self.leaderless(now)),
+            // Who serves is left to serve until this replica has caught up and could do so itself.
+            ElectionPolicy::HighestId if self.followed.is_some() && self.lags() => false,
             ElectionPolicy::HighestId => !self.higher_id_alive(now),
         }
     }
@@ -226,11 +228,15 @@ impl Election {
     /// 1 brings the log. What it has not applied counts like what it does not know, for it could answer nobody: a
     /// replica that was started a moment ago knows what is chosen from its disk long before it has applied it.
     fn lag_us(&self) -> u64 {
+        if self.lags() { self.timeout_us } else { 0 }
+    }
+
+    fn lags(&self) -> bool {
         let heard = self.peers.iter().filter_map(|peer| Some(peer.heard.as_ref()?.heartbeat.first_unchosen)).max();
         let furthest = heard.unwrap_or(self.my_first_unchosen).max(self.my_first_unchosen);
         let unknown = furthest.since(self.my_first_unchosen) > self.window_slots;
         let unapplied = self.my_first_unchosen.since(self.my_next_to_apply) > self.run_slots;
-        if unknown || unapplied { self.timeout_us } else { 0 }
+        unknown || unapplied
     }
 
     /// How far this replica itself is; it only weighs in how long it lets others go first.

@@ -8,10 +8,14 @@ use crate::quorum::QuorumSystem;
 
 /// Three voters; the first one follows nobody, and neither does the second, whose heartbeats come.
 fn leaderless(first_unchosen: Slot, next_to_apply: Slot) -> (Election, Membership) {
+    with(Config::default(), 1, first_unchosen, next_to_apply)
+}
+
+fn with(config: Config, me: u32, first_unchosen: Slot, next_to_apply: Slot) -> (Election, Membership) {
     let member = |node| Member { node: NodeId(node), incarnation: Incarnation(1), generation: 0 };
     let membership = Membership::new((1..=3).map(member).collect(), Vec::new(), QuorumSystem::Majority);
     let membership = membership.expect("three voters");
-    let mut election = Election::new(&Config::default(), &membership, NodeId(1), Instant::from_us(0), 1);
+    let mut election = Election::new(&config, &membership, NodeId(me), Instant::from_us(0), 1);
     election.note_progress(first_unchosen, next_to_apply);
     (election, membership)
 }
@@ -88,5 +92,39 @@ fn a_heartbeat_that_was_held_up_is_no_fresh_word_of_following_nobody() {
         election.on_heartbeat(NodeId(3), boot(8), heartbeat(None, number, number), boot(1), now);
         election.follow_best(now);
         assert!(!election.wants_campaign(now, true, &membership), "heartbeat {number}");
+    }
+}
+
+/// The lecture's rule says who is to lead, not that it must before it can: a restarted highest id lets the leader that
+/// there is go on until it has applied what is chosen.
+#[test]
+fn the_highest_id_takes_over_when_it_has_caught_up() {
+    let config = Config { election: ElectionPolicy::HighestId, ..Config::default() };
+    let behind = Slot::FIRST.plus(9_000);
+    for (applied, takes_over) in [(Slot::FIRST, false), (behind, true)] {
+        let (mut election, membership) = with(config.clone(), 3, behind, applied);
+        let boot = |counter| Boot { counter, nonce: 1 };
+        let mut campaigns = false;
+        for number in 1..=20 {
+            let at_us = number * config.heartbeat_us;
+            let heartbeat = |leading| Heartbeat {
+                leading,
+                following: None,
+                contact: true,
+                can_vote: true,
+                prefix: behind,
+                first_unchosen: behind,
+                room: 1,
+                round: 0,
+                sent_us: at_us,
+                echo: Some(Echo { boot: boot(1), sent_us: at_us, leading: None, round: 0 }),
+            };
+            let leading = Ballot { round: 2, node: NodeId(2), generation: 0 };
+            election.on_heartbeat(NodeId(2), boot(7), heartbeat(Some(leading)), boot(1), Instant::from_us(at_us));
+            election.on_heartbeat(NodeId(1), boot(8), heartbeat(None), boot(1), Instant::from_us(at_us));
+            election.follow_best(Instant::from_us(at_us));
+            campaigns |= election.wants_campaign(Instant::from_us(at_us), true, &membership);
+        }
+        assert_eq!(campaigns, takes_over, "applied up to {applied:?}");
     }
 }
