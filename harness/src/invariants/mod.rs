@@ -18,7 +18,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use paxos_core::{Ballot, Body, Boot, FenceReason, Instant, Membership, Message, NodeId, Record, Role, Slot};
-use transport_sim::{Fact, Moment, Observer, Violation};
+use transport_sim::{Fact, Moment, Observer, Operation, Violation};
 
 use digests::Digests;
 use history::History;
@@ -105,6 +105,11 @@ impl Invariants {
     /// How often a command of a session was chosen that had run already.
     pub fn repeats(&self) -> u64 {
         self.history.as_ref().map_or(0, History::repeats)
+    }
+
+    /// The slot in which a client's write ran, as far as is known.
+    pub fn slot_of(&self, operation: &Operation) -> Option<u64> {
+        self.history.as_ref()?.slot(operation)
     }
 
     /// What is chosen in a slot.

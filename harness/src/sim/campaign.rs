@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use transport_sim::{Fault, Report, Violation};
 
+use super::histories::Judged;
 use super::probes::{PROBE_COUNT, Probes};
 use super::{Args, Outcome, WorldKind, failure, run_seed, say};
 use crate::invariants::Tally;
@@ -73,6 +74,7 @@ struct Total {
     tally: Tally,
     report: Report,
     probes: Probes,
+    histories: Judged,
     printed: Option<std::time::Instant>,
 }
 
@@ -85,6 +87,7 @@ impl Total {
         self.tally.add(&outcome.tally);
         self.report.add(&outcome.report);
         self.probes.add(&outcome.probes);
+        self.histories.add(&outcome.histories);
     }
 
     /// Says which probes were hit; true if that is too few.
@@ -118,6 +121,7 @@ impl Total {
                 let Report { asked, answered, unknown, starts, torn_tails, images, mischief, healed_in_us, .. } =
                     self.report;
                 say(format_args!("commands: {asked} asked, {answered} answered, {unknown} of unknown outcome"));
+                say(format_args!("histories: {}", self.histories));
                 let faults: Vec<String> = Fault::NAMES
                     .iter()
                     .zip(self.report.faults)

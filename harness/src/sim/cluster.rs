@@ -5,6 +5,7 @@ use transport_sim::{Fact, Moment, Observer, Scenario, Script, Trace, Violation, 
 
 use super::Outcome;
 use super::chart::Chart;
+use super::histories::Recorder;
 use super::probes::Watcher;
 use crate::invariants::Invariants;
 
@@ -44,6 +45,7 @@ pub struct Run {
 pub struct Watch {
     judge: Invariants,
     watcher: Watcher,
+    recorder: Recorder,
     chart: Option<Chart>,
 }
 
@@ -53,6 +55,7 @@ impl Observer for Watch {
             chart.keep(moment, fact);
         }
         self.watcher.see(moment, fact, &self.judge);
+        self.recorder.see(fact);
         self.judge.see(moment, fact)
     }
 }
@@ -80,7 +83,7 @@ pub fn replay(script: &Script, wanted: Wanted) -> Run {
 impl Watch {
     fn new(scenario: &Scenario, chart: bool) -> Watch {
         let judge = Invariants::with_clients(scenario.limits.sessions_max).calm_from(scenario.calm_from());
-        Watch { judge, watcher: Watcher::default(), chart: chart.then(Chart::default) }
+        Watch { judge, watcher: Watcher::default(), recorder: Recorder::default(), chart: chart.then(Chart::default) }
     }
 }
 
@@ -98,17 +101,19 @@ impl Run {
         if script {
             world.keep_decisions();
         }
-        let violation = world.run(steps.unwrap_or(u64::MAX)).err();
-        let report = world.report();
+        let ran = world.run(steps.unwrap_or(u64::MAX));
+        let (report, watch) = (world.report(), &world.observer);
+        let judged = ran.and_then(|()| watch.recorder.judge(|operation| watch.judge.slot_of(operation)));
         let outcome = Outcome {
             seed,
             steps: report.steps,
             simulated_us: report.simulated_us,
             hash: world.trace.hash(),
-            tally: world.observer.judge.tally(),
-            probes: world.observer.watcher.probes(&world.observer.judge),
+            tally: watch.judge.tally(),
+            probes: watch.watcher.probes(&watch.judge),
             report,
-            violation,
+            histories: judged.clone().unwrap_or_default(),
+            violation: judged.err(),
         };
         Run { outcome, script: script.then(|| world.script()), chart: world.observer.chart.take() }
     }

@@ -6,6 +6,7 @@ mod chart;
 mod cluster;
 #[cfg(test)]
 mod failover;
+mod histories;
 #[cfg(test)]
 mod kept;
 mod minimise;
@@ -25,6 +26,7 @@ use transport_sim::{Report, Scenario, Trace, Violation};
 
 use self::chart::page;
 use self::cluster::{Run, Wanted};
+use self::histories::Judged;
 use self::probes::Probes;
 use crate::invariants::Tally;
 
@@ -158,6 +160,8 @@ pub struct Outcome {
     pub report: Report,
     /// Rare things that happened there.
     pub probes: Probes,
+    /// How much of what its clients did was judged as a whole.
+    pub histories: Judged,
     /// The broken invariant, if any.
     pub violation: Option<Violation>,
 }
@@ -172,6 +176,7 @@ impl Outcome {
             tally: Tally::default(),
             report: Report::default(),
             probes: Probes::default(),
+            histories: Judged::default(),
             violation: None,
         }
     }
