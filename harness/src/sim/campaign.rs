@@ -1,11 +1,13 @@
 //! Campaigns: many seeds on many threads, what they came to together, and what they never met.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use transport_sim::{Fault, Report, Violation};
 
 use super::histories::Judged;
 use super::probes::{PROBE_COUNT, Probes};
+use super::stuck::Class;
 use super::{Args, Outcome, WorldKind, failure, run_seed, say};
 use crate::invariants::Tally;
 
@@ -75,6 +77,10 @@ struct Total {
     report: Report,
     probes: Probes,
     histories: Judged,
+    stuck: BTreeMap<Class, u64>,
+    decided_us: u64,
+    /// Calm seeds, the fewest commands that one answered in a busy second, and the most messages for a slot and peer.
+    calm: (u64, u64, u64),
     printed: Option<std::time::Instant>,
 }
 
@@ -88,6 +94,14 @@ impl Total {
         self.report.add(&outcome.report);
         self.probes.add(&outcome.probes);
         self.histories.add(&outcome.histories);
+        if let Some(class) = outcome.stuck {
+            *self.stuck.entry(class).or_default() += 1;
+        }
+        if let Some((commands, messages)) = outcome.spent {
+            let (seeds, least, most) = self.calm;
+            self.calm = (seeds + 1, if seeds == 0 { commands } else { least.min(commands) }, most.max(messages));
+        }
+        self.decided_us = self.decided_us.max(outcome.decided_us.unwrap_or(0));
     }
 
     /// Says which probes were hit; true if that is too few.
@@ -139,7 +153,21 @@ impl Total {
                      {images} images recovered on the side",
                     mischief.lost, mischief.cut, mischief.duplicated, mischief.misrouted
                 ));
-                say(format_args!("longest way back to rest: {:.1} simulated seconds", healed_in_us as f64 / 1e6));
+                say(format_args!(
+                    "longest way back to rest: {:.1} simulated seconds, to the first new command: {:.2}",
+                    healed_in_us as f64 / 1e6,
+                    self.decided_us as f64 / 1e6
+                ));
+                let (calm, commands, messages) = self.calm;
+                say(format_args!(
+                    "calm: {calm} seeds, at least {commands} commands for each busy second, at the most {:.2} messages \
+                     but heartbeats for each slot and peer",
+                    messages as f64 / 100.0
+                ));
+                let count = |class: Class| self.stuck.get(&class).copied().unwrap_or(0);
+                let stuck: Vec<String> =
+                    Class::ALL.iter().map(|class| format!("{} {}", count(*class), class.name())).collect();
+                say(format_args!("never at rest, with a reason: {}", stuck.join(", ")));
             }
         }
     }

@@ -1,11 +1,13 @@
 //! `paxos sim`: one seed in full, or a campaign of many; a failure prints the one command that replays it.
 
 mod bare;
+mod budget;
 mod campaign;
 mod chart;
 mod cluster;
 #[cfg(test)]
 mod failover;
+mod healing;
 mod histories;
 #[cfg(test)]
 mod kept;
@@ -16,6 +18,7 @@ mod probes;
 pub mod replay;
 #[cfg(all(test, paxos_mutants))]
 mod small_mutants;
+mod stuck;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -28,6 +31,7 @@ use self::chart::page;
 use self::cluster::{Run, Wanted};
 use self::histories::Judged;
 use self::probes::Probes;
+use self::stuck::Class;
 use crate::invariants::Tally;
 
 /// The arguments of `paxos sim`.
@@ -162,6 +166,12 @@ pub struct Outcome {
     pub probes: Probes,
     /// How much of what its clients did was judged as a whole.
     pub histories: Judged,
+    /// Why it did not come to its rest, if that is no defect.
+    pub stuck: Option<Class>,
+    /// How long the first new command took to be decided once all was well, in microseconds.
+    pub decided_us: Option<u64>,
+    /// Of a calm seed, commands for each busy second, and messages for each slot and peer, in hundredths.
+    pub spent: Option<(u64, u64)>,
     /// The broken invariant, if any.
     pub violation: Option<Violation>,
 }
@@ -177,6 +187,9 @@ impl Outcome {
             report: Report::default(),
             probes: Probes::default(),
             histories: Judged::default(),
+            stuck: None,
+            decided_us: None,
+            spent: None,
             violation: None,
         }
     }
