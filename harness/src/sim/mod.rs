@@ -16,6 +16,8 @@ mod minimise;
 mod mutants;
 mod probes;
 pub mod replay;
+#[cfg(test)]
+mod sequences;
 #[cfg(all(test, paxos_mutants))]
 mod small_mutants;
 mod stuck;
