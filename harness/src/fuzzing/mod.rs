@@ -1,5 +1,6 @@
 //! What the fuzz targets run, so that ordinary tests can replay their corpus.
 
+pub mod configuration;
 pub mod frame;
 pub mod records;
 pub mod resp;

@@ -61,6 +61,18 @@ enum Identity {
     Plain(Vec<Bytes>),
 }
 
+impl Identity {
+    fn of(operation: &Operation) -> Identity {
+        match &operation.once {
+            Some((session, sequence)) => {
+                let session = std::str::from_utf8(session).ok().and_then(|session| session.parse().ok());
+                Identity::Once(session.unwrap_or(0), *sequence)
+            }
+            None => Identity::Plain(operation.args.clone()),
+        }
+    }
+}
+
 impl History {
     pub(super) fn new(sessions_max: usize) -> History {
         History { model: Model { sessions_max, ..Model::default() }, ..History::default() }
@@ -88,6 +100,11 @@ impl History {
     /// The number of the last slot that the model knows.
     pub(super) fn applied(&self) -> u64 {
         self.model.applied
+    }
+
+    /// In which slot a write ran, as far as is known.
+    pub(super) fn slot(&self, operation: &Operation) -> Option<u64> {
+        self.model.outcomes.get(&Identity::of(operation)).map(|(slot, _)| *slot)
     }
 
     /// An operation ended with a reply.
@@ -215,13 +232,7 @@ impl Model {
 
     /// Where in the log a write took effect: behind everything that had ended before it began, and with this reply.
     fn write_point(&self, operation: &Operation, floor: u64, reply: &Reply) -> Result<u64, Violation> {
-        let identity = match &operation.once {
-            Some((session, sequence)) => {
-                let session = std::str::from_utf8(session).ok().and_then(|session| session.parse().ok());
-                Identity::Once(session.unwrap_or(0), *sequence)
-            }
-            None => Identity::Plain(operation.args.clone()),
-        };
+        let identity = Identity::of(operation);
         let broken = |why: String| Violation::new("linearizable", format!("{operation:?}: {why}"));
         // It ran before its session was closed, or never will: nobody can say, and nothing follows from it.
         if matches!(reply, Reply::Error(line) if line.starts_with("SESSIONEXPIRED")) {

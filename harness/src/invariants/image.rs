@@ -38,6 +38,14 @@ impl Image {
         }
     }
 
+    /// Whether the disk holds this entry here, as a vote or as a choice.
+    pub(super) fn holds(&self, slot: Slot, entry: u64) -> bool {
+        match self.cells.get(index(slot)) {
+            Some(Cell::Voted(_, held) | Cell::Chosen(held)) => *held == entry,
+            Some(Cell::Nothing) | None => false,
+        }
+    }
+
     /// The ballot of the last vote that was ever durable here.
     pub(super) fn voted(&self, slot: Slot) -> Option<Ballot> {
         self.voted.get(index(slot)).copied().flatten()

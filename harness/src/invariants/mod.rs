@@ -18,7 +18,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use paxos_core::{Ballot, Body, Boot, FenceReason, Instant, Membership, Message, NodeId, Record, Role, Slot};
-use transport_sim::{Fact, Moment, Observer, Violation};
+use transport_sim::{Fact, Moment, Observer, Operation, Violation};
 
 use digests::Digests;
 use history::History;
@@ -48,7 +48,7 @@ pub struct Invariants {
 }
 
 /// Ballots that may be led with for the first time while nothing goes wrong: a calm cluster keeps its leader.
-const BALLOTS_LED_CALM_MAX: u64 = 4;
+const BALLOTS_LED_CALM_MAX: u64 = 2;
 
 /// A ballot in use.
 #[derive(Debug)]
@@ -105,6 +105,28 @@ impl Invariants {
     /// How often a command of a session was chosen that had run already.
     pub fn repeats(&self) -> u64 {
         self.history.as_ref().map_or(0, History::repeats)
+    }
+
+    /// The slot in which a client's write ran, as far as is known.
+    pub fn slot_of(&self, operation: &Operation) -> Option<u64> {
+        self.history.as_ref()?.slot(operation)
+    }
+
+    /// A chosen slot whose entry is on none of these nodes' disks.
+    pub fn lost_copy(&self, nodes: &[NodeId]) -> Option<Slot> {
+        let images: Vec<&Image> = nodes.iter().filter_map(|node| Some(&self.nodes.get(node)?.image)).collect();
+        self.slots
+            .all_chosen()
+            .find(|(slot, entry)| !images.iter().any(|image| image.holds(*slot, *entry)))
+            .map(|(slot, _)| slot)
+    }
+
+    /// Whether both quorums can be had among these nodes.
+    pub fn has_quorums(&self, nodes: &[NodeId]) -> bool {
+        let Some(membership) = &self.membership else { return false };
+        let voters = nodes.iter().filter_map(|node| membership.voter(*node));
+        let voters = voters.fold(paxos_core::VoterSet::EMPTY, paxos_core::VoterSet::with);
+        quorums::is_phase1_quorum(membership, voters) && quorums::is_phase2_quorum(membership, voters)
     }
 
     /// What is chosen in a slot.

@@ -58,6 +58,12 @@ impl Slots {
         self.slots.get(index(slot))?.chosen.as_ref().map(|(digest, _)| *digest)
     }
 
+    /// Every chosen slot, with the digest of its entry.
+    pub(super) fn all_chosen(&self) -> impl Iterator<Item = (Slot, u64)> {
+        let numbered = (0u64..).zip(&self.slots);
+        numbered.filter_map(|(at, contest)| contest.chosen.as_ref().map(|(entry, _)| (Slot::FIRST.plus(at), *entry)))
+    }
+
     /// Every ballot that bid in this slot.
     pub(super) fn ballots(&self, slot: Slot) -> impl Iterator<Item = Ballot> {
         self.slots.get(index(slot)).into_iter().flat_map(|contest| &contest.bids).map(|bid| bid.ballot)

@@ -4,8 +4,12 @@ use paxos_core::ElectionPolicy;
 use transport_sim::{Fact, Moment, Observer, Scenario, Script, Trace, Violation, World};
 
 use super::Outcome;
+use super::budget::Budget;
 use super::chart::Chart;
+use super::healing::Healing;
+use super::histories::{Judged, Recorder};
 use super::probes::Watcher;
+use super::stuck;
 use crate::invariants::Invariants;
 
 /// What is wanted of a run beside its outcome.
@@ -42,8 +46,12 @@ pub struct Run {
 /// The judge, and who looks on beside it.
 #[derive(Debug)]
 pub struct Watch {
+    scenario: Scenario,
     judge: Invariants,
     watcher: Watcher,
+    recorder: Recorder,
+    healing: Healing,
+    budget: Budget,
     chart: Option<Chart>,
 }
 
@@ -53,7 +61,10 @@ impl Observer for Watch {
             chart.keep(moment, fact);
         }
         self.watcher.see(moment, fact, &self.judge);
-        self.judge.see(moment, fact)
+        self.recorder.see(fact);
+        self.budget.see(moment, fact);
+        self.judge.see(moment, fact)?;
+        self.healing.see(moment, fact, &self.judge)
     }
 }
 
@@ -80,7 +91,33 @@ pub fn replay(script: &Script, wanted: Wanted) -> Run {
 impl Watch {
     fn new(scenario: &Scenario, chart: bool) -> Watch {
         let judge = Invariants::with_clients(scenario.limits.sessions_max).calm_from(scenario.calm_from());
-        Watch { judge, watcher: Watcher::default(), chart: chart.then(Chart::default) }
+        Watch {
+            scenario: scenario.clone(),
+            judge,
+            watcher: Watcher::default(),
+            recorder: Recorder::default(),
+            healing: Healing::new(scenario),
+            budget: Budget::new(scenario),
+            chart: chart.then(Chart::default),
+        }
+    }
+
+    /// What the world is about.
+    pub fn scenario(&self) -> &Scenario {
+        &self.scenario
+    }
+
+    /// What is known of the world.
+    pub fn judge(&self) -> &Invariants {
+        &self.judge
+    }
+
+    /// Looks at a run as a whole; `rested` if it ended by itself.
+    fn judge_whole(&self, rested: bool) -> Result<Judged, Violation> {
+        if rested {
+            self.budget.judge(&self.judge.tally())?;
+        }
+        self.recorder.judge(|operation| self.judge.slot_of(operation))
     }
 }
 
@@ -98,17 +135,30 @@ impl Run {
         if script {
             world.keep_decisions();
         }
-        let violation = world.run(steps.unwrap_or(u64::MAX)).err();
-        let report = world.report();
+        let mut stuck = None;
+        let ran = world.run(steps.unwrap_or(u64::MAX)).or_else(|violation| {
+            if violation.invariant == "liveness" {
+                stuck = Some(stuck::classify(&world, &violation)?);
+                return Ok(());
+            }
+            Err(violation)
+        });
+        let (report, watch) = (world.report(), &world.observer);
+        let rested = ran.is_ok() && stuck.is_none() && steps.is_none();
+        let judged = ran.and_then(|()| watch.judge_whole(rested));
         let outcome = Outcome {
             seed,
             steps: report.steps,
             simulated_us: report.simulated_us,
             hash: world.trace.hash(),
-            tally: world.observer.judge.tally(),
-            probes: world.observer.watcher.probes(&world.observer.judge),
+            tally: watch.judge.tally(),
+            probes: watch.watcher.probes(&watch.judge),
             report,
-            violation,
+            histories: judged.clone().unwrap_or_default(),
+            stuck,
+            decided_us: watch.healing.decided_us(),
+            spent: watch.budget.spent(&watch.judge.tally()),
+            violation: judged.err(),
         };
         Run { outcome, script: script.then(|| world.script()), chart: world.observer.chart.take() }
     }

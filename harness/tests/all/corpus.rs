@@ -56,6 +56,27 @@ fn the_dictionary_of_resp_has_the_words_of_all_commands() {
     assert_eq!(written, harness::fuzzing::seeds::resp_dictionary(), "`paxos fuzz-seeds` writes it anew");
 }
 
+#[test]
+fn the_corpus_of_configuration_runs_clean() {
+    check("configuration", harness::fuzzing::configuration::run, 12);
+}
+
+/// The seeds of `configuration` that are named after what is wrong with them are refused, and the others complete: a
+/// corpus that nothing understands would try little.
+#[test]
+fn the_seeds_of_configuration_are_what_their_names_say() {
+    use transport_mio::config::{Layer, Settings};
+    for (path, input) in inputs("configuration") {
+        let name = path.file_name().expect("a file").to_string_lossy().into_owned();
+        if name.starts_with("found") || name.starts_with("peer") {
+            continue;
+        }
+        let text = String::from_utf8(input).expect("text");
+        let settings = Layer::parse(&text).ok().and_then(|layer| Settings::complete(layer).ok());
+        assert_eq!(settings.is_none(), name.starts_with("wrong"), "{name}");
+    }
+}
+
 /// Every seed of `wire` is a frame that this version understands: a change of the bytes on the wire that would
 /// make old and new nodes strangers shows here.
 #[test]

@@ -308,26 +308,3 @@ fn rule_9_an_accept_below_the_promise_is_told_what_is_chosen_too() {
     let refused = (NodeId(2), Body::Refused(refused));
     assert_eq!(lone.said(), vec![(NodeId(2), Body::Success(told)), refused.clone(), refused]);
 }
-
-/// Each run of Success that came while the disk was busy has its own answer, when its own record is durable.
-#[test]
-fn rule_6_each_success_is_answered_when_its_own_record_is_durable() {
-    let mut lone = Lone::new(1, 3);
-    let success =
-        |first, entry: Entry| Body::Success(Success { ballot: None, first: slot(first), entries: Entries::one(entry) });
-    lone.hear(2, success(1, entry("a", 1)));
-    lone.hear(2, success(2, entry("b", 2)));
-    let replies = |lone: &mut Lone| {
-        let said = lone.said();
-        said.iter().filter(|(to, body)| *to == NodeId(2) && matches!(body, Body::SuccessReply(_))).count()
-    };
-    assert_eq!(replies(&mut lone), 0, "nothing is durable yet");
-    let tickets = std::mem::take(&mut lone.tickets);
-    let mut answered = vec![];
-    for ticket in tickets {
-        lone.event(Event::Persisted(ticket.redeem()));
-        answered.push(replies(&mut lone));
-    }
-    assert_eq!(answered.iter().sum::<usize>(), 2, "{answered:?}");
-    assert!(answered.iter().all(|replies| *replies <= 1), "one record frees one reply: {answered:?}");
-}

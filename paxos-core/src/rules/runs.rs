@@ -294,3 +294,34 @@ fn rule_9_a_vote_that_a_record_of_choices_covers_is_written_again() {
     lone.sync();
     assert_eq!(accepted_runs(&lone.said()), vec![(ballot, 2, 3)]);
 }
+
+/// Two runs arrive from one teacher while the disk is busy, and become durable one after the other. The reply to the
+/// first drives the teacher's next run, so it leaves with the first receipt and tells of the first run alone; the reply
+/// to the second leaves with the second, however alike the two look while they wait.
+#[test]
+fn rule_8_each_success_is_answered_with_the_receipt_of_its_own_run() {
+    let mut lone = Lone::new(1, 3);
+    let run = [entry("a", 1), entry("b", 2), entry("c", 3)];
+    lone.hear(2, success(1, &run[..1]));
+    let first = std::mem::take(&mut lone.tickets);
+    lone.hear(2, success(2, &run[1..]));
+    let second = std::mem::take(&mut lone.tickets);
+    assert!(!first.is_empty() && !second.is_empty());
+    let reports = |lone: &mut Lone| {
+        let reports = lone.said().into_iter().filter_map(|(to, body)| match body {
+            Body::SuccessReply(reply) => Some((to, reply.first_unchosen.get())),
+            _ => None,
+        });
+        reports.collect::<Vec<_>>()
+    };
+    assert_eq!(reports(&mut lone), [], "nothing is durable");
+    let receipt = |tickets: Vec<Ticket>| {
+        let mut tickets = tickets.into_iter();
+        let first = tickets.next().expect("a record was written").redeem();
+        tickets.fold(first, |whole, next| whole.and(next).expect("follows"))
+    };
+    lone.event(Event::Persisted(receipt(first)));
+    assert_eq!(reports(&mut lone), [(NodeId(2), 2)]);
+    lone.event(Event::Persisted(receipt(second)));
+    assert_eq!(reports(&mut lone), [(NodeId(2), 4)]);
+}
