@@ -200,7 +200,8 @@ impl Outcome {
     fn line(&self) -> String {
         let seconds = self.simulated_us as f64 / 1e6;
         let (steps, chosen, hash) = (self.steps, self.tally.chosen, self.hash);
-        format!("{steps} steps, {seconds:.1} simulated seconds, {chosen} slots chosen, hash {hash:016x}")
+        let stuck = self.stuck.map(|class| format!(", never at rest: {}", class.name())).unwrap_or_default();
+        format!("{steps} steps, {seconds:.1} simulated seconds, {chosen} slots chosen, hash {hash:016x}{stuck}")
     }
 }
 
