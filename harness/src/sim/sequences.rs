@@ -113,15 +113,8 @@ fn any_sequence_of_events_keeps_the_invariants() {
 fn mutants_shrink_to_short_sequences() {
     use paxos_core::mutants::{self, Mutant};
     const EVENTS_MAX: usize = 15;
-    let cases = [
-        Mutant::VoteBeforeSync,
-        Mutant::PromiseBeforeSync,
-        Mutant::BallotNotWritten,
-        Mutant::AnsweredBeforeChosen,
-        Mutant::VoteCountedTwice,
-        Mutant::PromiseForgottenAtStart,
-        Mutant::Phase2QuorumTooSmall,
-    ];
+    // Those that break every run, one without events too, would prove nothing.
+    let cases = [Mutant::VoteCountedTwice, Mutant::PromiseForgottenAtStart, Mutant::VotesForgottenAtStart];
     for mutant in cases {
         mutants::set(Some(mutant));
         let found = check(2_000, 120, 1);
@@ -131,6 +124,6 @@ fn mutants_shrink_to_short_sequences() {
         println!("{mutant:?}: {} in {} events {steps:?}", violation.invariant, steps.len());
         assert_eq!(again, Some(Some(violation.invariant)), "{mutant:?}");
         assert_eq!(judge(&steps), Ok(()), "{mutant:?}: the sequence breaks nothing else");
-        assert!(steps.len() <= EVENTS_MAX, "{mutant:?}: {} events", steps.len());
+        assert!((1..=EVENTS_MAX).contains(&steps.len()), "{mutant:?}: {} events", steps.len());
     }
 }
