@@ -13,7 +13,7 @@ fn main() {
 fn main() {
     use std::time::Duration;
 
-    use harness::explore::{configurations, explore};
+    use harness::explore::{configurations, explore, explore_by_stateright};
 
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let seconds = words.iter().find_map(|word| word.parse().ok()).unwrap_or(600);
@@ -25,7 +25,11 @@ fn main() {
         if wanted.is_some_and(|wanted| wanted != name) {
             continue;
         }
-        let explored = explore(exploration, Duration::from_secs(seconds), 2);
+        let explored = if std::env::var_os("STATERIGHT").is_some() {
+            explore_by_stateright(exploration, Duration::from_secs(seconds))
+        } else {
+            explore(exploration, Duration::from_secs(seconds))
+        };
         let verdict = match (&explored.broken, explored.exhausted) {
             (Some(_), _) => "BROKEN",
             (None, true) => "exhausted",
@@ -39,10 +43,10 @@ fn main() {
             explored.depth,
             explored.took.as_secs_f64()
         );
-        if let Some(path) = explored.broken {
+        println!("{:?}", explored.asked);
+        if let Some((rule, story)) = explored.broken {
             broken = true;
-            let broken = path.last_state().broken.clone();
-            println!("{broken:?}\n{path}\n{:?}", path.last_state());
+            println!("{rule:?}\n{story}");
         }
     }
     std::process::exit(i32::from(broken));

@@ -7,15 +7,22 @@
 //! `RUSTFLAGS="--cfg paxos_model" cargo bench -p harness --features explore --bench explore` runs the configurations of
 //! [`configurations`] and reports states, depth, and whether everything was visited.
 
+mod catalogue;
 mod cluster;
+mod disk;
 mod model;
+mod network;
+mod node;
 mod run;
 #[cfg(all(test, paxos_mutants))]
 mod tests;
+mod verdict;
+mod visited;
 
-pub use cluster::{Broken, Cluster};
-pub use model::{Choice, Exploration};
-pub use run::{Explored, explore};
+pub use cluster::Cluster;
+pub use model::{Choice, Exploration, Explorer};
+pub use run::{Explored, explore, explore_by_stateright};
+pub use verdict::Broken;
 
 /// What is explored, by name; the smaller ones first.
 pub fn configurations() -> Vec<(&'static str, Exploration)> {

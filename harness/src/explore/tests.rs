@@ -17,9 +17,9 @@ fn named(wanted: &str) -> Exploration {
 #[test]
 fn mutants_are_found_by_exploration_and_nothing_is_without_one() {
     for name in ["one slot, two proposers", "one slot, two proposers, slow disks", "two slots, two proposers"] {
-        let explored = explore(named(name), CAP, 2);
+        let explored = explore(named(name), CAP);
         println!("{name}: {} states, {:?}", explored.states, explored.took);
-        let broken = explored.broken.map(|path| path.last_state().broken.clone());
+        let broken = explored.broken.map(|(rule, _)| rule);
         assert_eq!((explored.exhausted, explored.chose, broken), (true, true, None), "{name}");
     }
     let cases = [
@@ -28,8 +28,8 @@ fn mutants_are_found_by_exploration_and_nothing_is_without_one() {
         (Mutant::PlainFirstUnchosenIndex, "two slots, two proposers of two commands each"),
     ];
     for (mutant, name) in cases {
-        let explored = explore(Exploration { mutant: Some(mutant), ..named(name) }, CAP, 2);
-        let broken = explored.broken.and_then(|path| path.last_state().broken.clone());
+        let explored = explore(Exploration { mutant: Some(mutant), ..named(name) }, CAP);
+        let broken = explored.broken.map(|(rule, _)| rule);
         println!("{mutant:?}: {broken:?} after {} states, {:?}", explored.states, explored.took);
         let told = matches!(broken, Some(Broken::NotChosen(..) | Broken::ChosenTwice(_) | Broken::AppliedWrongly(..)));
         assert!(told, "{mutant:?} in {name}: {broken:?}");
