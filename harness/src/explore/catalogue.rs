@@ -3,7 +3,7 @@
 //! A cluster of three nodes has millions of states, but each of its nodes has only thousands. A state is the numbers of
 //! its nodes and messages here, and the core is asked only for what it was never asked before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
 
 use paxos_core::{Message, Slot};
@@ -28,6 +28,8 @@ pub(super) enum Happening {
     /// With the end of what was acknowledged so far.
     Read(Slot),
     Restart,
+    /// It was the last restart of any node.
+    SettleDown,
 }
 
 /// What comes of it.
@@ -89,11 +91,20 @@ pub(super) struct Catalogue {
     rare_steps: HashMap<(NodeNumber, Happening), u32>,
     said: HashMap<NodeNumber, Vec<EnvelopeNumber>>,
     uses: Table<u64, Use>,
-    awaits: Table<u64, bool>,
+    cares: Table<u64, bool>,
     verdicts: HashMap<Vec<u32>, Option<Broken>>,
+    twins: Option<Twins>,
 }
 
-fn fingerprint(of: &impl Hash) -> u64 {
+/// Nodes that were taken for one that was known, though they are not the same to the last bit.
+#[derive(Default)]
+struct Twins {
+    unlike: Vec<(NodeNumber, Node)>,
+    /// Every node that was met, to the last bit.
+    exact: HashSet<u64>,
+}
+
+fn fingerprint_of(of: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     of.hash(&mut hasher);
     hasher.finish()
@@ -112,6 +123,12 @@ impl Catalogue {
         &self.envelopes[number as usize].0
     }
 
+    /// Whom a message is to, and from.
+    pub(super) fn ends(&self, number: EnvelopeNumber) -> (usize, usize) {
+        let envelope = &self.envelopes[number as usize].0;
+        (envelope.to, envelope.from())
+    }
+
     pub(super) fn envelope_fingerprint(&self, number: EnvelopeNumber) -> u64 {
         self.envelopes[number as usize].1
     }
@@ -125,10 +142,21 @@ impl Catalogue {
         (self.nodes.len(), self.envelopes.len(), self.results.len())
     }
 
-    pub(super) fn enter(&mut self, node: Node) -> NodeNumber {
-        let fingerprint = fingerprint(&node);
+    pub(super) fn enter(&mut self, model: &Exploration, node: Node) -> NodeNumber {
+        let mut hasher = DefaultHasher::new();
+        node.hash_at_rest(model, &mut hasher);
+        let fingerprint = hasher.finish();
+        let exact = self.twins.as_ref().map(|_| fingerprint_of(&node));
         if let Some(number) = self.node_numbers.get(&fingerprint) {
+            if let (Some(twins), Some(exact)) = (&mut self.twins, exact)
+                && twins.exact.insert(exact)
+            {
+                twins.unlike.push((*number, node));
+            }
             return *number;
+        }
+        if let (Some(twins), Some(exact)) = (&mut self.twins, exact) {
+            twins.exact.insert(exact);
         }
         let testament = Testament::of(&node);
         let testaments = self.testaments.len() as u32;
@@ -144,7 +172,7 @@ impl Catalogue {
 
     fn enter_envelope(&mut self, to: usize, message: Message) -> EnvelopeNumber {
         let envelope = Envelope { to, message };
-        let fingerprint = fingerprint(&envelope);
+        let fingerprint = fingerprint_of(&envelope);
         let number = self.envelopes.len() as EnvelopeNumber;
         let known = *self.envelope_numbers.entry(fingerprint).or_insert(number);
         if known == number {
@@ -176,10 +204,14 @@ impl Catalogue {
     }
 
     fn carry_out(&mut self, model: &Exploration, number: NodeNumber, happening: Happening) -> Step {
+        let node = self.node(number).node.clone();
+        self.step_of(model, node, happening)
+    }
+
+    fn step_of(&mut self, model: &Exploration, mut node: Node, happening: Happening) -> Step {
         // The checker has threads of its own.
         #[cfg(paxos_mutants)]
         paxos_core::mutants::set(model.mutant);
-        let mut node = self.node(number).node.clone();
         let outcome = match happening {
             Happening::Receive(envelope) => node.receive(model, &self.envelope(envelope).message),
             Happening::Sync => node.sync(model),
@@ -187,13 +219,17 @@ impl Catalogue {
             Happening::Propose => node.propose(model),
             Happening::Read(acknowledged) => node.read(model, acknowledged),
             Happening::Restart => node.restart(model),
+            Happening::SettleDown => {
+                node.settle_down();
+                Outcome::default()
+            }
         };
         let Outcome { sent, applied, acknowledged, served, broken } = outcome;
         let mut sent: Vec<EnvelopeNumber> =
             sent.into_iter().map(|(to, message)| self.enter_envelope(to, message)).collect();
         sent.sort_unstable();
         sent.dedup();
-        Step { node: self.enter(node), sent, applied, acknowledged, served, broken }
+        Step { node: self.enter(model, node), sent, applied, acknowledged, served, broken }
     }
 
     /// What a node would say in its heartbeats now.
@@ -217,10 +253,10 @@ impl Catalogue {
         match use_of_it {
             Use::Some => false,
             Use::None => true,
-            Use::Answer => !*self
-                .awaits
+            Use::WhileSenderCares => !*self
+                .cares
                 .entry(pair(from, number))
-                .or_insert_with(|| envelope.awaits_answer(&self.nodes[from as usize].node)),
+                .or_insert_with(|| envelope.is_cared_for(model, &self.nodes[from as usize].node)),
         }
     }
 
@@ -234,5 +270,55 @@ impl Catalogue {
         let found = verdict(&testaments);
         self.verdicts.insert(key, found.clone());
         found
+    }
+
+    /// Keeps what is taken for one, to be tried by `check_twins`.
+    pub(super) fn keep_twins(&mut self) {
+        self.twins.get_or_insert_default();
+    }
+
+    /// Tries all that were taken for one, with everything that ever happened to that one, and with what comes of it: how
+    /// many were tried, or what was wrong.
+    pub(super) fn check_twins(&mut self, model: &Exploration) -> Result<usize, String> {
+        let mut happened: HashMap<NodeNumber, Vec<(Happening, u32)>> = HashMap::new();
+        for (pair, place) in &self.steps {
+            let happening = Happening::Receive(*pair as EnvelopeNumber);
+            happened.entry((pair >> 32) as NodeNumber).or_default().push((happening, *place));
+        }
+        for ((node, happening), place) in &self.rare_steps {
+            happened.entry(*node).or_default().push((*happening, *place));
+        }
+        let mut tried = 0;
+        while let Some((number, twin)) = self.twins.as_mut().and_then(|twins| twins.unlike.pop()) {
+            tried += 1;
+            let known = self.node(number);
+            let differs = |what: &str| Err(format!("{what}\n{twin:?}\n{:?}", known.node));
+            if Testament::of(&twin) != self.testaments[known.testament as usize] {
+                return differs("another testament");
+            }
+            for (envelope, _) in &self.envelopes {
+                if envelope.use_to(model, &twin) != envelope.use_to(model, &known.node)
+                    || envelope.is_cared_for(model, &twin) != envelope.is_cared_for(model, &known.node)
+                {
+                    return differs("another use");
+                }
+            }
+            for (happening, place) in happened.get(&number).into_iter().flatten() {
+                let step = self.step_of(model, twin.clone(), *happening);
+                if step != self.results[*place as usize] {
+                    return Err(format!(
+                        "{happening:?} makes another {step:?}\n{twin:?}\n{:?}",
+                        self.node(number).node
+                    ));
+                }
+            }
+            if let Some(said) = self.said.get(&number).cloned() {
+                let says = twin.heartbeats().into_iter().map(|(to, message)| self.enter_envelope(to, message));
+                if says.collect::<Vec<EnvelopeNumber>>() != said {
+                    return Err(format!("says something else\n{twin:?}\n{:?}", self.node(number).node));
+                }
+            }
+        }
+        Ok(tried)
     }
 }

@@ -23,6 +23,8 @@ pub struct Cluster {
     pub(super) served: u8,
     /// The first rule found broken.
     pub(super) broken: Option<Box<Broken>>,
+    /// Messages that were forgotten, if somebody wants to see that they do nothing later either.
+    pub(super) ghosts: Option<Vec<EnvelopeNumber>>,
     fingerprint: u64,
 }
 
@@ -46,17 +48,26 @@ impl Cluster {
         let mut nodes = Vec::new();
         for at in 0..model.voters {
             match Node::new(model, at) {
-                Ok(node) => nodes.push(catalogue.enter(node)),
+                Ok(node) => nodes.push(catalogue.enter(model, node)),
                 Err(error) => broken = Some(Box::new(error)),
             }
         }
         let network = Vec::new();
-        let mut cluster =
-            Cluster { nodes, network, crashes: 0, acknowledged: Slot::FIRST, served: 0, broken, fingerprint: 0 };
+        let mut cluster = Cluster {
+            nodes,
+            network,
+            crashes: 0,
+            acknowledged: Slot::FIRST,
+            served: 0,
+            broken,
+            ghosts: None,
+            fingerprint: 0,
+        };
         if cluster.broken.is_none() {
             for at in 0..model.voters {
                 cluster.greet(model, catalogue, at, at + 1);
             }
+            cluster.settle_down(model, catalogue);
             cluster.settle(model, catalogue, None);
         }
         cluster
@@ -75,7 +86,9 @@ impl Cluster {
                 self.network.insert(place, *sent);
             }
         }
-        self.acknowledged = self.acknowledged.max(step.acknowledged.unwrap_or(Slot::FIRST));
+        if let Some(end) = step.acknowledged.filter(|_| model.reads > 0) {
+            self.acknowledged = self.acknowledged.max(end);
+        }
         self.served += step.served;
         if let Some(broken) = &step.broken {
             self.broken.get_or_insert_with(|| Box::new(broken.clone()));
@@ -98,6 +111,14 @@ impl Cluster {
         if self.broken.is_none() {
             self.greet(model, catalogue, at, self.nodes.len());
         }
+        self.settle_down(model, catalogue);
+    }
+
+    /// Nodes know when the last of them has started.
+    fn settle_down(&mut self, model: &Exploration, catalogue: &mut Catalogue) {
+        if self.crashes == model.crashes {
+            (0..self.nodes.len()).for_each(|at| self.step(model, catalogue, at, Happening::SettleDown));
+        }
     }
 
     /// The heartbeats of a node that has just started, and those of the others to it, are heard at once: whom a leader
@@ -113,14 +134,16 @@ impl Cluster {
         }
     }
 
-    /// After a choice: what is of no more use is forgotten, and the rules are looked at. `before` are the nodes before it.
+    /// After a choice: what is of no more use is forgotten, and the rules are looked at. `before` is the cluster before it.
     pub(super) fn settle(&mut self, model: &Exploration, catalogue: &mut Catalogue, before: Option<&Cluster>) {
-        self.forget_what_is_of_no_more_use(model, catalogue);
+        self.forget_what_is_of_no_more_use(model, catalogue, before);
         if self.broken.is_none() && before.is_none_or(|before| before.nodes != self.nodes) {
             self.broken = catalogue.verdict(&self.nodes).map(Box::new);
         }
-        let mut sum =
-            self.network.iter().fold(0u64, |sum, envelope| sum.wrapping_add(catalogue.envelope_fingerprint(*envelope)));
+        let mut sum = 0;
+        for envelope in &self.network {
+            sum = catalogue.envelope_fingerprint(*envelope).wrapping_add(sum);
+        }
         for node in &self.nodes {
             sum = mixed(sum).wrapping_add(catalogue.node(*node).fingerprint);
         }
@@ -128,25 +151,45 @@ impl Cluster {
         self.fingerprint = mixed(mixed(sum).wrapping_add(rest));
     }
 
-    /// Messages that can do nothing any more, whatever happens, are the same as none.
-    fn forget_what_is_of_no_more_use(&mut self, model: &Exploration, catalogue: &mut Catalogue) {
+    /// Messages that can do nothing any more, whatever happens, are the same as none. Only those need a look that are new,
+    /// or whose sender or receiver changed.
+    fn forget_what_is_of_no_more_use(
+        &mut self,
+        model: &Exploration,
+        catalogue: &mut Catalogue,
+        before: Option<&Cluster>,
+    ) {
         let mut network = std::mem::take(&mut self.network);
-        network.retain(|envelope| {
-            let useless = catalogue.is_useless(model, &self.nodes, *envelope);
-            if useless {
-                self.check_uselessness(model, catalogue, *envelope);
+        network.retain(|number| {
+            let (to, from) = catalogue.ends(*number);
+            let was_of_use = |before: &Cluster| {
+                let same = |at: usize| before.nodes[at] == self.nodes[at];
+                same(to) && same(from) && before.network.binary_search(number).is_ok()
+            };
+            if before.is_some_and(was_of_use) || !catalogue.is_useless(model, &self.nodes, *number) {
+                return true;
             }
-            !useless
+            self.check_uselessness(model, catalogue, *number);
+            if let Some(ghosts) = &mut self.ghosts
+                && !ghosts.contains(number)
+            {
+                ghosts.push(*number);
+            }
+            false
         });
         self.network = network;
+        for ghost in self.ghosts.clone().unwrap_or_default() {
+            self.check_uselessness(model, catalogue, ghost);
+        }
     }
 
-    /// A message that is forgotten for being useless does nothing at this moment, at the least.
+    /// A message that is forgotten for being useless does nothing, nor does what it is answered with.
     fn check_uselessness(&mut self, model: &Exploration, catalogue: &mut Catalogue, envelope: EnvelopeNumber) {
-        let to = catalogue.envelope(envelope).to;
+        let (to, _) = catalogue.ends(envelope);
         let step = catalogue.step(model, self.nodes[to], Happening::Receive(envelope));
         let (node, sent) = (step.node, step.sent.clone());
-        if node != self.nodes[to] || !sent.iter().all(|sent| catalogue.is_useless(model, &self.nodes, *sent)) {
+        let mut dead = std::iter::once(&envelope).chain(&sent);
+        if node != self.nodes[to] || !dead.all(|dead| catalogue.is_useless(model, &self.nodes, *dead)) {
             self.note(Broken::ForgottenTooEarly(id(to)));
         }
     }

@@ -1,6 +1,7 @@
 //! The disk of an explored node: its durable records, and what can be read from them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use paxos_core::{
     Ballot, Boot, ClusterId, Entry, Formatted, Genesis, Incarnation, Member, Membership, NodeId, QuorumSystem, Record,
@@ -24,13 +25,37 @@ impl Disk {
         Disk { records: vec![Record::Formatted(formatted)] }
     }
 
-    /// What a process that starts now finds; its boot is on the disk then.
-    pub(super) fn recover(&mut self) -> Result<Recovered, String> {
+    /// What of it has consequences, whatever the order it was written in: what a process that starts finds, if one may still
+    /// start; what can be read back; and every vote.
+    pub(super) fn hash_at_rest(&self, may_restart: bool, state: &mut impl Hasher) {
+        match self.read() {
+            Ok(recovered) if may_restart => format!("{recovered:?}").hash(state),
+            Ok(_) => (),
+            Err(_) => self.records.hash(state),
+        }
+        (self.promised(), self.kept()).hash(state);
+        let votes: BTreeSet<(Slot, Ballot, u64)> = self
+            .votes()
+            .map(|(slot, ballot, entry)| {
+                let mut hasher = DefaultHasher::new();
+                entry.hash(&mut hasher);
+                (slot, ballot, hasher.finish())
+            })
+            .collect();
+        votes.hash(state);
+    }
+
+    fn read(&self) -> Result<Recovered, String> {
         let mut recovery = Recovery::new();
         for record in &self.records {
             recovery.record(record.clone()).map_err(|error| error.to_string())?;
         }
-        let mut recovered = recovery.finish().map_err(|error| error.to_string())?;
+        recovery.finish().map_err(|error| error.to_string())
+    }
+
+    /// What a process that starts now finds; its boot is on the disk then.
+    pub(super) fn recover(&mut self) -> Result<Recovered, String> {
+        let mut recovered = self.read()?;
         let boot = recovered.next_boot(recovered.boot().map_or(1, |boot: Boot| boot.counter + 1));
         recovered.started(boot).map_err(|error| error.to_string())?;
         self.records.push(Record::Started(boot));

@@ -53,12 +53,22 @@ pub enum Choice {
 pub struct Explorer {
     pub(super) bounds: Exploration,
     catalogue: Mutex<Catalogue>,
+    /// Whether everything that is left out is tried nevertheless.
+    doubts: bool,
 }
 
 impl Explorer {
     /// Nothing explored yet.
     pub fn new(bounds: Exploration) -> Explorer {
-        Explorer { bounds, catalogue: Mutex::default() }
+        Explorer { bounds, catalogue: Mutex::default(), doubts: false }
+    }
+
+    /// The same, where everything that is left out is tried nevertheless: each message that was forgotten in every later
+    /// state, and each node that was taken for another.
+    pub fn doubting(bounds: Exploration) -> Explorer {
+        let explorer = Explorer { doubts: true, ..Explorer::new(bounds) };
+        explorer.catalogue().keep_twins();
+        explorer
     }
 
     /// What is found out stays true even if whoever found it out panicked.
@@ -106,7 +116,9 @@ impl Model for Explorer {
     type Action = Choice;
 
     fn init_states(&self) -> Vec<Cluster> {
-        vec![Cluster::new(&self.bounds, &mut self.catalogue())]
+        let mut cluster = Cluster::new(&self.bounds, &mut self.catalogue());
+        cluster.ghosts = self.doubts.then(Vec::new);
+        vec![cluster]
     }
 
     fn actions(&self, state: &Cluster, choices: &mut Vec<Choice>) {
@@ -154,7 +166,8 @@ impl Model for Explorer {
             Choice::Crash(at) => state.crash(bounds, catalogue, at),
         }
         state.settle(bounds, catalogue, Some(last));
-        Some(state)
+        // A choice that changes nothing is none.
+        (state != *last).then_some(state)
     }
 
     fn properties(&self) -> Vec<Property<Explorer>> {

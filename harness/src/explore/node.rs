@@ -4,12 +4,12 @@
 //! for it once.
 
 use std::collections::VecDeque;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use paxos_core::{
-    Action, Ballot, Body, Boot, Config, Entry, Event, Instant, Message, Reason, Receipt, Recipients, Record, Replica,
-    Role, Slot, Tag, Ticket, applied,
+    Action, Ahead, Ballot, Body, Boot, Config, Entry, Event, Instant, Message, Reason, Receipt, Recipients, Record,
+    Replica, Role, Slot, Tag, Ticket, applied,
 };
 
 use super::disk::{Disk, id, place};
@@ -32,14 +32,16 @@ pub(super) struct Node {
     pub(super) reads: u8,
     /// Reads that were asked for, with the end of what was acknowledged to anybody by then.
     asked: Vec<(Tag, Slot)>,
+    /// Whether no process starts any more, and so no heartbeat is heard.
+    last_boot: bool,
 }
 
-/// Tickets count for what they stand in front of, not by their numbers.
+/// As it is, to the last bit. Tickets count for what they stand in front of, not by their numbers.
 impl Hash for Node {
     fn hash<H: Hasher>(&self, state: &mut H) {
         (&self.replica, &self.disk, self.next_to_apply, self.ballots, self.commands, self.reads).hash(state);
         self.pending.iter().for_each(|(_, record)| record.hash(state));
-        self.asked.hash(state);
+        (&self.asked, self.last_boot).hash(state);
     }
 }
 
@@ -79,7 +81,26 @@ impl Node {
             commands: 0,
             reads: 0,
             asked: Vec::new(),
+            last_boot: false,
         })
+    }
+
+    /// What of it has consequences: nodes that agree in this have the same future. `Catalogue::check_twins` tries all that
+    /// were taken for one.
+    pub(super) fn hash_at_rest(&self, model: &Exploration, state: &mut impl Hasher) {
+        let may_propose = self.may_lead(model) && self.commands < model.commands;
+        let reads = model.reads > 0;
+        let ahead = Ahead { heartbeats: reads || !self.last_boot, commands: may_propose, reads };
+        self.replica.hash_at_rest(ahead, state);
+        (self.reads, &self.asked).hash(state);
+        self.disk.hash_at_rest(!self.last_boot, state);
+        (self.next_to_apply, self.ballots, may_propose.then_some(self.commands), self.last_boot).hash(state);
+        self.pending.iter().for_each(|(_, record)| record.hash(state));
+    }
+
+    /// No process starts any more.
+    pub(super) fn settle_down(&mut self) {
+        self.last_boot = true;
     }
 
     /// The process dies, what was not durable is lost, and another one starts from the disk.
@@ -175,7 +196,39 @@ impl Node {
 
     /// Whether it leads, or still can.
     pub(super) fn may_lead(&self, model: &Exploration) -> bool {
-        self.ballots < model.ballots || self.replica.role() != Role::Following
+        self.may_campaign(model) || self.replica.role() != Role::Following
+    }
+
+    /// Every slot below is known to be chosen for good: whatever restarts there may be.
+    pub(super) fn knows_for_good(&self) -> Slot {
+        if self.last_boot { self.replica.first_unchosen() } else { self.replica.durable_first_unchosen() }
+    }
+
+    /// Whether every slot of the log is durably known to be chosen.
+    pub(super) fn knows_all(&self, model: &Exploration) -> bool {
+        self.replica.durable_first_unchosen().get() > model.slots
+    }
+
+    /// Whether no process starts any more.
+    pub(super) fn is_in_last_boot(&self) -> bool {
+        self.last_boot
+    }
+
+    /// Whether a message would change nothing here now, whatever it is answered with.
+    pub(super) fn ignores(&self, model: &Exploration, message: &Message) -> bool {
+        let rest = |node: &Node| {
+            let mut hasher = DefaultHasher::new();
+            node.hash_at_rest(model, &mut hasher);
+            hasher.finish()
+        };
+        let mut after = self.clone();
+        let outcome = after.receive(model, message);
+        rest(&after) == rest(self) && outcome.applied.is_empty() && outcome.broken.is_none()
+    }
+
+    /// Whether it has a campaign left.
+    pub(super) fn may_campaign(&self, model: &Exploration) -> bool {
+        place(self.replica.header().from) < model.proposers && self.ballots < model.ballots
     }
 
     fn fire(&mut self, model: &Exploration, timer: Reason, outcome: &mut Outcome) {
@@ -195,7 +248,7 @@ impl Node {
         while let Some(action) = todo.pop_front() {
             let answer = match action {
                 Action::Send { to, body } => {
-                    self.send(model, &to, body, outcome);
+                    self.send(&to, body, outcome);
                     None
                 }
                 Action::Persist { ticket, record } if model.slow_disks => {
@@ -239,11 +292,15 @@ impl Node {
         }
     }
 
-    /// Heartbeats are heard when a node starts; beyond that they are sent only where reads need their rounds. A refusal
-    /// does what a time-out can do at any moment, and is left out.
-    fn send(&self, model: &Exploration, to: &Recipients, body: Body, outcome: &mut Outcome) {
-        let silent = match body {
-            Body::Heartbeat(_) => model.reads == 0,
+    /// Heartbeats are heard when a node starts; beyond that only those are sent that ask for the round of a read or answer
+    /// one. A refusal does what a time-out can do at any moment, and is left out.
+    fn send(&self, to: &Recipients, body: Body, outcome: &mut Outcome) {
+        let silent = match &body {
+            Body::Heartbeat(heartbeat) => {
+                let asks = heartbeat.leading.is_some() && heartbeat.round > 0;
+                let answers = heartbeat.echo.is_some_and(|echo| echo.leading.is_some() && echo.round > 0);
+                !asks && !answers
+            }
             Body::Refused(_) => true,
             _ => false,
         };

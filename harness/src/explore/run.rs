@@ -41,8 +41,20 @@ struct Waiting {
 
 /// Visits every state, depth first, or as many as the cap allows; stops at the first broken rule.
 pub fn explore(bounds: Exploration, cap: Duration) -> Explored {
+    search(&Explorer::new(bounds), cap)
+}
+
+/// The same, trying everything that is left out nevertheless; how many nodes that were taken for others were tried, or
+/// what was wrong with one.
+pub fn explore_doubting(bounds: Exploration, cap: Duration) -> (Explored, Result<usize, String>) {
+    let explorer = Explorer::doubting(bounds);
+    let explored = search(&explorer, cap);
+    let tried = explorer.catalogue().check_twins(&bounds);
+    (explored, tried)
+}
+
+fn search(explorer: &Explorer, cap: Duration) -> Explored {
     let begun = Instant::now();
-    let explorer = Explorer::new(bounds);
     let (mut visited, mut stack, mut trail, mut choices) = (Visited::new(), Vec::new(), Vec::new(), Vec::new());
     for state in explorer.init_states() {
         visited.insert(state.fingerprint());
@@ -56,7 +68,7 @@ pub fn explore(bounds: Exploration, cap: Duration) -> Explored {
         depth_max = depth_max.max(depth);
         chose = chose || explorer.is_last_slot_chosen(&state);
         if let Some(rule) = &state.broken {
-            broken = Some((Broken::clone(rule), story(&explorer, &trail)));
+            broken = Some((Broken::clone(rule), story(explorer, &trail)));
             break;
         }
         if visits % 4_096 < 16 && begun.elapsed() > cap {
