@@ -42,7 +42,7 @@ impl Envelope {
                 _ => Use::Some,
             },
             Body::Accept(accept) => match receiver.disk.promised() {
-                promised if promised > Some(accept.ballot) => Use::None,
+                promised if promised > Some(accept.ballot) => self.use_when_outvoted(model, accept, receiver, answered),
                 promised if promised == Some(accept.ballot) && self.is_repeat(model, accept, receiver) => answered,
                 _ => Use::Some,
             },
@@ -59,6 +59,18 @@ impl Envelope {
             Body::Fetch(_) if receiver.may_lead(model) => Use::Some,
             Body::Fetch(_) => answered,
             Body::Heartbeat(_) | Body::Refused(_) | Body::HandOver(_) => Use::Some,
+        }
+    }
+
+    /// An Accept below the promise can still be answered with what is chosen instead (rule 9), which whoever knows
+    /// everything only confirms, of use to leaders alone. Never, once the very same is known to be chosen for good.
+    fn use_when_outvoted(&self, model: &Exploration, accept: &Accept, receiver: &Node, answered: Use) -> Use {
+        let end = accept.first.plus(accept.entries.len() as u64);
+        let silent = || receiver.reaction(model, &self.message).is_some_and(|sent| sent.is_empty());
+        match receiver.may_lead(model) {
+            _ if receiver.knows_for_good() >= end && silent() => Use::None,
+            true => Use::Some,
+            false => answered,
         }
     }
 
@@ -96,7 +108,8 @@ impl Envelope {
         let boot = self.message.header.boot;
         match &self.message.body {
             Body::Prepare(prepare) => sender.awaits_promises(prepare.ballot, boot),
-            Body::Accept(_) | Body::Success(_) => sender.may_lead(model),
+            Body::Accept(_) => sender.may_lead(model) || !sender.knows_all(model),
+            Body::Success(_) => sender.may_lead(model),
             Body::Accepted(_) | Body::SuccessReply(_) => sender.replica.header().boot == boot,
             Body::Fetch(_) => !sender.knows_all(model),
             Body::Promise(_) | Body::Refused(_) | Body::Heartbeat(_) | Body::HandOver(_) => true,

@@ -216,6 +216,11 @@ impl Node {
 
     /// Whether a message would change nothing here now, whatever it is answered with.
     pub(super) fn ignores(&self, model: &Exploration, message: &Message) -> bool {
+        self.reaction(model, message).is_some()
+    }
+
+    /// What a message would be answered with, if it would change nothing else here now.
+    pub(super) fn reaction(&self, model: &Exploration, message: &Message) -> Option<Vec<(usize, Message)>> {
         let rest = |node: &Node| {
             let mut hasher = DefaultHasher::new();
             node.hash_at_rest(model, &mut hasher);
@@ -223,7 +228,8 @@ impl Node {
         };
         let mut after = self.clone();
         let outcome = after.receive(model, message);
-        rest(&after) == rest(self) && outcome.applied.is_empty() && outcome.broken.is_none()
+        let same = rest(&after) == rest(self) && outcome.applied.is_empty() && outcome.broken.is_none();
+        same.then_some(outcome.sent)
     }
 
     /// Whether it has a campaign left.
