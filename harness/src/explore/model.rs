@@ -144,7 +144,8 @@ impl Model for Explorer {
             if node.serves() && node.commands < bounds.commands && node.replica.propose_room() > 0 {
                 choices.push(Choice::Propose(at));
             }
-            if node.serves() && node.reads < bounds.reads {
+            // Whether it serves already is for the leader to know.
+            if node.leads() && node.reads < bounds.reads {
                 choices.push(Choice::Read(at));
             }
         }

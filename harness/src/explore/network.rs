@@ -1,6 +1,6 @@
 //! Messages on their way, and which of them can do nothing any more.
 
-use paxos_core::{Accept, Accepted, Body, Message, Role, Slot, SlotRange};
+use paxos_core::{Accept, Accepted, Body, Message, Slot, SlotRange};
 
 use super::disk::place;
 use super::model::Exploration;
@@ -85,8 +85,7 @@ impl Envelope {
     /// ballot that is over never comes back. A leader forgets what a peer held when that is started anew. A vote that
     /// would not count even if it were for every slot up to its own is counted already, and nothing is missing before it.
     fn may_count(&self, model: &Exploration, accepted: &Accepted, receiver: &Node) -> bool {
-        let leads = matches!(receiver.replica.role(), Role::Leading { .. });
-        if !leads || receiver.replica.ballot() != Some(accepted.ballot) {
+        if !receiver.leads() || receiver.replica.ballot() != Some(accepted.ballot) {
             return false;
         }
         let slots = SlotRange { first: Slot::FIRST, end: accepted.slots.end };

@@ -183,6 +183,11 @@ impl Node {
         outcome
     }
 
+    /// Whether it leads, ready to serve or not.
+    pub(super) fn leads(&self) -> bool {
+        matches!(self.replica.role(), Role::Leading { .. })
+    }
+
     /// Whether it serves clients.
     pub(super) fn serves(&self) -> bool {
         self.replica.role() == Role::Leading { ready: true }
