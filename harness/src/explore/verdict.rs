@@ -48,7 +48,7 @@ impl Testament {
         }
         votes.sort_by_key(|(slot, ballot, _)| (*slot, *ballot));
         let held = node.replica.window().iter().filter_map(|slot| Some((slot, node.replica.held(slot)?)));
-        let chosen = held.filter_map(|(slot, held)| held.0.is_none().then(|| (slot, held.1.clone()))).collect();
+        let chosen = held.filter(|(_, held)| held.0.is_none()).map(|(slot, held)| (slot, held.1.clone())).collect();
         Testament { node: node.replica.header().from, votes, chosen }
     }
 
