@@ -30,6 +30,13 @@ impl CatchUp {
         CatchUp { seen: Slot::FIRST, asked: None, serving: Vec::new() }
     }
 
+    /// What of it has consequences while no heartbeat is due.
+    #[cfg(paxos_model)]
+    pub(crate) fn hash_at_rest<H: core::hash::Hasher>(&self, state: &mut H) {
+        use core::hash::Hash;
+        (self.asked, &self.serving).hash(state);
+    }
+
     /// Once per heartbeat interval: asks for what is missing if nothing came since the last time.
     pub(crate) fn on_heartbeat_interval(
         &mut self,

@@ -174,6 +174,33 @@ impl Election {
         }
     }
 
+    /// What of it has consequences while the clock stands still: moments, delays and failures only say when something is
+    /// due. What peers say of leaders counts again when the next heartbeat is heard, what they echo when reads wait.
+    #[cfg(paxos_model)]
+    pub(crate) fn hash_at_rest<H: core::hash::Hasher>(
+        &self,
+        now: Instant,
+        ahead: crate::replica::Ahead,
+        state: &mut H,
+    ) {
+        use core::hash::Hash;
+        self.followed.hash(state);
+        for peer in &self.peers {
+            let heard = peer.heard.as_ref().map(|heard| &heard.heartbeat);
+            (peer.boot, heard.map(|heartbeat| (heartbeat.first_unchosen, heartbeat.room))).hash(state);
+            if ahead.heartbeats || ahead.reads {
+                let said = heard.map(|heartbeat| (heartbeat.leading, heartbeat.contact, heartbeat.can_vote));
+                (said, peer.echoed, self.reclaim).hash(state);
+            }
+            if ahead.reads {
+                heard.map(|heartbeat| (heartbeat.round, heartbeat.sent_us, heartbeat.echo)).hash(state);
+            }
+        }
+        if ahead.reads {
+            self.heartbeat_due(now).hash(state);
+        }
+    }
+
     // --- what happened ---
 
     /// Heartbeats left to everyone.

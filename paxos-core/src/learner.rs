@@ -57,6 +57,20 @@ impl Learner {
         self.durable_first_unchosen
     }
 
+    /// What of it has consequences. A prefix below which everything is known chosen marks nothing more; of a ballot that is
+    /// promised away no Accept comes any more, only heartbeats that are late.
+    #[cfg(paxos_model)]
+    pub(crate) fn hash_at_rest<H: core::hash::Hasher>(
+        &self,
+        allowed: impl Fn(Ballot) -> bool,
+        log: &Log,
+        state: &mut H,
+    ) {
+        use core::hash::Hash;
+        let prefix = self.prefix.filter(|(ballot, prefix)| *prefix > log.first_unchosen() && allowed(*ballot));
+        (prefix, self.next_to_apply, self.marked_below, self.durable_first_unchosen, &self.replay).hash(state);
+    }
+
     /// A receipt covers the mark up to here.
     pub(crate) fn on_durable(&mut self, below: Slot) {
         self.durable_first_unchosen = self.durable_first_unchosen.max(below);

@@ -144,7 +144,8 @@
 //! # Model checking
 //!
 //! [`Replica`] is `Clone` and has a [`Replica::digest`] relative to now. A build with `--cfg paxos_model` also
-//! makes tickets and actions `Clone` and adds `Replica::fire`, which fires a timer regardless of the clock.
+//! makes tickets and actions `Clone` and adds `Replica::fire`, which fires a timer regardless of the clock, and `Replica::hash_at_rest`, a digest without what
+//! only the clock gives a meaning.
 //!
 //! # Left out on purpose
 //!
@@ -231,6 +232,8 @@ pub use message::{
 pub use node_id::{Boot, ClusterId, Incarnation, NodeId};
 pub use persist::{Formatted, OutOfOrder, Receipt, Record, Recovered, Recovery, RecoveryError, Ticket};
 pub use quorum::{QuorumSystem, VoterSet};
+#[cfg(paxos_model)]
+pub use replica::Ahead;
 pub use replica::{Reason, Replica, StartError};
 pub use slot::{Slot, SlotRange};
 pub use stats::Stats;

@@ -200,6 +200,16 @@ impl Log {
         self.runs.at(self.index(slot)).filter(|run| run.first <= slot)
     }
 
+    /// What of it has consequences: of the vote for a slot that is known chosen, whether it may be asked for again.
+    #[cfg(paxos_model)]
+    pub(crate) fn hash_at_rest<H: Hasher>(&self, allowed: impl Fn(Ballot) -> bool, state: &mut H) {
+        (self.base, self.first_unchosen, self.end()).hash(state);
+        for slot in (SlotRange { first: self.base, end: self.end() }).iter() {
+            let voted = self.voted(slot).filter(|ballot| self.state(slot) != State::Chosen || allowed(*ballot));
+            (self.state(slot), voted, self.entry(slot)).hash(state);
+        }
+    }
+
     // --- changes ---
 
     /// Puts back what survived a restart, by rising slot; the caller asked `admits_recovered`, and advances at the end.

@@ -21,6 +21,12 @@ impl Proposals {
         Proposals { node, incarnation, boot, sequence: 0, open: Trail::new() }
     }
 
+    /// What of it has consequences for others: not whose tag is open.
+    #[cfg(paxos_model)]
+    pub(crate) fn hash_at_rest<H: core::hash::Hasher>(&self, state: &mut H) {
+        core::hash::Hash::hash(&self.sequence, state);
+    }
+
     /// Opens a tag and names its command.
     pub(crate) fn open(&mut self, tag: Tag) -> CommandId {
         self.sequence = self.sequence.saturating_add(1);

@@ -7,15 +7,22 @@
 //! `RUSTFLAGS="--cfg paxos_model" cargo bench -p harness --features explore --bench explore` runs the configurations of
 //! [`configurations`] and reports states, depth, and whether everything was visited.
 
+mod catalogue;
 mod cluster;
+mod disk;
 mod model;
+mod network;
+mod node;
 mod run;
 #[cfg(all(test, paxos_mutants))]
 mod tests;
+mod verdict;
+mod visited;
 
-pub use cluster::{Broken, Cluster};
-pub use model::{Choice, Exploration};
-pub use run::{Explored, explore};
+pub use cluster::Cluster;
+pub use model::{Choice, Exploration, Explorer};
+pub use run::{Explored, explore, explore_by_stateright, explore_doubting};
+pub use verdict::Broken;
 
 /// What is explored, by name; the smaller ones first.
 pub fn configurations() -> Vec<(&'static str, Exploration)> {
@@ -40,10 +47,12 @@ pub fn configurations() -> Vec<(&'static str, Exploration)> {
         ("one slot, two proposers, one crash, slow disks", Exploration { crashes: 1, slow_disks: true, ..base }),
         ("two slots, two proposers, one crash", Exploration { slots: 2, crashes: 1, ..base }),
         ("one slot, two proposers of two ballots each", Exploration { ballots: 2, ..base }),
+        ("two slots, two proposers of two ballots each", Exploration { ballots: 2, slots: 2, ..base }),
+        ("one slot, two proposers of two ballots each, one crash", Exploration { ballots: 2, crashes: 1, ..base }),
+        ("reads across a change of leader", Exploration { reads: 1, ..base }),
         (
             "two slots, two proposers of two ballots each, one crash",
             Exploration { ballots: 2, slots: 2, crashes: 1, ..base },
         ),
-        ("reads across a change of leader", Exploration { ballots: 2, reads: 1, ..base }),
     ]
 }

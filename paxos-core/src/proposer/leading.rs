@@ -103,6 +103,15 @@ impl Leading {
         self.ballot
     }
 
+    /// What of it has consequences while the clock stands still: not since when it leads or waits to be taught.
+    #[cfg(paxos_model)]
+    pub(crate) fn hash_at_rest<H: core::hash::Hasher>(&self, config: &Config, state: &mut H) {
+        use core::hash::Hash;
+        (self.ballot, self.floor, &self.inherited, self.inherited_end, self.ready, self.next).hash(state);
+        (&self.pending, self.pending_bytes, &self.tally).hash(state);
+        self.peers.iter().for_each(|peer| peer.hash_at_rest(config, state));
+    }
+
     pub(crate) fn since(&self) -> Instant {
         self.since
     }

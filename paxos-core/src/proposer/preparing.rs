@@ -123,6 +123,13 @@ impl Preparing {
         self.asking_since.is_some()
     }
 
+    /// What of it has consequences while the clock stands still: not how long it waits.
+    #[cfg(paxos_model)]
+    pub(crate) fn hash_at_rest<H: core::hash::Hasher>(&self, state: &mut H) {
+        use core::hash::Hash;
+        (self.ballot, self.from, self.asking(), &self.chunks, self.promised, &self.found, self.floor).hash(state);
+    }
+
     /// The own promise is durable.
     pub(crate) fn may_ask(&mut self, patience_us: u64, now: Instant) {
         self.asking_since = Some(now);

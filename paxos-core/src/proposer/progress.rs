@@ -68,6 +68,20 @@ impl Progress {
         }
     }
 
+    /// What of it has consequences while the clock stands still. How far a peer is shows in what was sent to it: beyond that
+    /// it only ends retries and bounds what may be sent, which a log with so few slots never reaches.
+    #[cfg(paxos_model)]
+    pub(crate) fn hash_at_rest<H: core::hash::Hasher>(&self, config: &Config, state: &mut H) {
+        use core::hash::Hash;
+        let end = config.last_slot.map(Slot::next);
+        let short = end.is_some_and(|end| end.since(Slot::FIRST) < config.run_entries_max as u64);
+        if !short || self.matched > self.sent || self.probing || self.unreadable {
+            return self.hash(state);
+        }
+        let limit = self.reported.map(|reported| reported.plus(self.room)).min(end);
+        (self.node, self.heard, self.voter, self.reported.is_some(), limit, self.sent, self.fetching).hash(state);
+    }
+
     pub(crate) fn set_heard(&mut self, heard: bool) {
         self.heard = heard;
     }

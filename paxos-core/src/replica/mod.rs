@@ -21,6 +21,9 @@ mod roles;
 mod settle;
 mod timers;
 
+#[cfg(paxos_model)]
+pub use timers::Ahead;
+
 use alloc::vec::Vec;
 use core::hash::{Hash, Hasher};
 

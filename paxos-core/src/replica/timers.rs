@@ -16,6 +16,18 @@ use crate::proposer::Proposer;
 #[cfg(paxos_model)]
 use crate::time::Instant;
 
+/// What may still happen to a replica, as a model checker knows.
+#[cfg(paxos_model)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ahead {
+    /// Heartbeats may be heard.
+    pub heartbeats: bool,
+    /// Commands may be proposed.
+    pub commands: bool,
+    /// Reads may be asked for, which takes heartbeats.
+    pub reads: bool,
+}
+
 impl Replica {
     /// For model checkers: this timer fires now, whatever the clock and the election's conditions say, so that a
     /// checker explores every order of time-outs. Safety must not depend on any of them.
@@ -44,6 +56,29 @@ impl Replica {
             }
         }
         self.settle(actions);
+    }
+
+    /// For model checkers: what of its state has consequences while the clock stands still and nothing but messages,
+    /// receipts, what clients ask for and `fire` moves it. Equal hashes, equal futures, up to counters and, if reads are
+    /// not ahead, tags.
+    #[cfg(paxos_model)]
+    pub fn hash_at_rest<H: core::hash::Hasher>(&self, ahead: Ahead, state: &mut H) {
+        use core::hash::Hash;
+        (&self.header, &self.gate, &self.acceptor, self.fenced).hash(state);
+        self.log.hash_at_rest(|ballot| self.acceptor.allows(ballot), state);
+        self.learner.hash_at_rest(|ballot| ahead.heartbeats || self.acceptor.allows(ballot), &self.log, state);
+        self.proposer.hash_at_rest(&self.config, state);
+        self.election.hash_at_rest(self.now, ahead, state);
+        // A new ballot is above both.
+        self.round_seen.max(self.acceptor.promised().map_or(0, |ballot| ballot.round)).hash(state);
+        if ahead.reads {
+            (&self.catch_up, &self.reads, &self.proposals, self.reconsider_at > self.now).hash(state);
+            return;
+        }
+        self.catch_up.hash_at_rest(state);
+        if ahead.commands {
+            self.proposals.hash_at_rest(state);
+        }
     }
 
     #[inline(never)]
