@@ -163,8 +163,9 @@ enum Asked {
 }
 
 impl Client {
-    /// A client that knows these nodes, of which there must be one. All its choices come from the seed and its name.
-    pub fn new(seed: u64, manner: Manner, nodes: Vec<NodeId>) -> Client {
+    /// A client that knows these nodes, of which there must be one, and is to be woken when it begins. All its choices
+    /// come from the seed and its name.
+    pub fn new(seed: u64, manner: Manner, begins: Instant, nodes: Vec<NodeId>) -> Client {
         let name = u64::from(manner.client);
         let mut choices = Rng::keyed(seed, Concern::Workload, name, 1);
         let favourite = choices.pick(&nodes);
@@ -188,7 +189,7 @@ impl Client {
             next_burst,
             last_due: Instant::default(),
             pause_until: Instant::default(),
-            wake_at: None,
+            wake_at: Some(begins),
         }
     }
 
@@ -206,7 +207,24 @@ impl Client {
         }
         // Behind what began last, so that the times of a list tell bursts apart.
         self.next_burst = self.next_burst.min(now.max(self.last_due.plus_us(1)));
+        // What it wanted to be woken for is sooner now, and a list has it there from the beginning.
+        self.wake_at = None;
         self.go_on(now, wishes);
+    }
+
+    /// What it begins next, and when that is due. It acts on what is due although it cannot begin it yet: it connects,
+    /// and opens a session.
+    pub fn next_ask(&self) -> Option<Ask> {
+        match &self.manner.asks {
+            Asks::Drawn { operations, think_us, keys } if self.begun < *operations => {
+                let (mut wants, number) = (self.wants.clone(), self.begun + 1);
+                self.draw_burst(&mut wants, *think_us);
+                let args = drawn(&mut wants, self.manner.client, number, *keys);
+                Some(Ask { number, due: self.next_burst, args })
+            }
+            Asks::Drawn { .. } => None,
+            Asks::Listed(asks) => asks.get(self.begun as usize).cloned(),
+        }
     }
 
     /// Operations that have not ended, begun or not.
@@ -256,11 +274,13 @@ impl Client {
         self.go_on(now, wishes);
     }
 
-    /// It may be the time that it wished to be told of; if not, it has changed its mind since.
+    /// Whether this is the time that it wished to be told of; if not, it has changed its mind since.
+    pub fn is_to_be_woken(&self, now: Instant) -> bool {
+        self.wake_at == Some(now)
+    }
+
+    /// It is the time that it wished to be told of.
     pub fn woken(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
-        if self.wake_at.is_some_and(|at| at != now) {
-            return;
-        }
         self.wake_at = None;
         if self.waits_since().is_some_and(|since| now.since_us(since) >= self.manner.patience_us) {
             wishes.push(Wish::HangUp);
@@ -424,11 +444,12 @@ impl Client {
     fn begin_burst(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
         match &self.manner.asks {
             Asks::Drawn { operations, think_us, keys } => {
-                let (due, keys) = (self.next_burst, *keys);
-                let burst = self.wants.between(1, self.manner.depth as u64);
-                // Never in the same moment, so that the times of a list tell bursts apart.
-                self.next_burst = now.plus_us((self.wants.exponential(*think_us) * burst).max(1));
-                for _ in 0..burst.min(*operations - self.begun) {
+                let (due, keys, operations) = (self.next_burst, *keys, *operations);
+                let mut wants = self.wants.clone();
+                let (burst, pause_us) = self.draw_burst(&mut wants, *think_us);
+                self.wants = wants;
+                self.next_burst = now.plus_us(pause_us);
+                for _ in 0..burst.min(operations - self.begun) {
                     let args = drawn(&mut self.wants, self.manner.client, self.begun + 1, keys);
                     self.begin(Ask { number: self.begun + 1, due, args }, wishes);
                 }
@@ -443,6 +464,13 @@ impl Client {
                 burst.into_iter().for_each(|ask| self.begin(ask, wishes));
             }
         }
+    }
+
+    /// How many operations begin together, and for how long nothing more does, in microseconds.
+    fn draw_burst(&self, wants: &mut Rng, think_us: u64) -> (u64, u64) {
+        let burst = wants.between(1, self.manner.depth as u64);
+        // Never in the same moment, so that the times of a list tell bursts apart.
+        (burst, (wants.exponential(think_us) * burst).max(1))
     }
 
     fn begin(&mut self, ask: Ask, wishes: &mut Vec<Wish>) {

@@ -14,8 +14,8 @@ use crate::world::{Event, NOBODY, World};
 /// When the faults ended, and how long the world may take from then on to come to rest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Healed {
-    at: Instant,
-    patience_us: u64,
+    pub(crate) at: Instant,
+    pub(crate) patience_us: u64,
 }
 
 impl<O: Observer> World<O> {
@@ -148,11 +148,15 @@ impl<O: Observer> World<O> {
         Ok(())
     }
 
-    /// How long the healed world may take: 20 election time-outs, and what clients need at the most to notice that an
-    /// old connection is dead, to hear CLUSTERDOWN, and to ask for what they had not asked for yet.
+    /// How long the healed world may take, if the scenario does not say: 20 election time-outs, and what clients need
+    /// at the most to notice that an old connection is dead, to hear CLUSTERDOWN, and to ask for what they had not asked
+    /// for yet.
     fn patience_us(&self) -> u64 {
         /// One operation of many, on calm links and disks.
         const OPERATION_US: u64 = 5_000;
+        if let Some(rest_us) = self.scenario.rest_us {
+            return rest_us;
+        }
         let config = &self.scenario.config;
         let patience = self.scenario.clients.iter().map(|manner| manner.patience_us).max().unwrap_or(0);
         let operations: u64 = self.clients.iter().map(Client::left).sum();

@@ -54,6 +54,12 @@ pub struct Scenario {
     pub drift: u64,
     /// How long the phase with faults takes, in microseconds.
     pub faults_us: u64,
+    /// From when on judges may count on that nothing goes wrong, in microseconds of the world; if it is not said, the
+    /// faults tell.
+    pub calm_us: Option<u64>,
+    /// How long the world may take to come to rest once the faults are over, in microseconds; if it is not said, what
+    /// clients have left to do then tells.
+    pub rest_us: Option<u64>,
     /// What goes wrong.
     pub faults: Vec<(Instant, Fault)>,
 }
@@ -109,6 +115,8 @@ impl Scenario {
             late: if calm { Vec::new() } else { late },
             drift: if calm { 0 } else { drift },
             faults_us,
+            calm_us: None,
+            rest_us: None,
             faults: if calm { Vec::new() } else { planned },
         })
     }
@@ -124,6 +132,9 @@ impl Scenario {
     /// From when on all is well. What a link held back when the faults end arrives later, and what follows on that link
     /// waits behind it.
     pub fn calm_from(&self) -> Instant {
+        if let Some(calm_us) = self.calm_us {
+            return START.plus_us(calm_us);
+        }
         if self.is_calm() {
             return START;
         }

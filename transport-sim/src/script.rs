@@ -76,6 +76,8 @@ impl fmt::Display for Script {
             late,
             drift,
             faults_us,
+            calm_us,
+            rest_us,
             faults,
         } = &self.scenario;
         writeln!(f, "{HEAD}\nseed {seed}")?;
@@ -104,6 +106,9 @@ impl fmt::Display for Script {
             writeln!(f, "late {node} at {}", at.since_us(START))?;
         }
         writeln!(f, "drift {drift}\nfaults_us {faults_us}")?;
+        for (name, us) in [("calm_us", calm_us), ("rest_us", rest_us)] {
+            us.map_or(Ok(()), |us| writeln!(f, "{name} {us}"))?;
+        }
         clients.iter().try_for_each(|manner| write_client(f, manner))?;
         for (at, fault) in faults {
             write!(f, "fault at {} {}", at.since_us(START), Fault::NAMES[fault.kind()])?;

@@ -157,8 +157,9 @@ impl<O: Observer> World<O> {
         }
         let nodes: Vec<NodeId> = members.iter().map(|member| member.node).collect();
         for (client, manner) in world.scenario.clients.clone().into_iter().enumerate() {
-            world.heap.push(START.plus_us(manner.begins_us), Event::Wake { client });
-            world.clients.push(Client::new(world.scenario.seed, manner, nodes.clone()));
+            let begins = START.plus_us(manner.begins_us);
+            world.heap.push(begins, Event::Wake { client });
+            world.clients.push(Client::new(world.scenario.seed, manner, begins, nodes.clone()));
         }
         for fault in 0..world.scenario.faults.len() {
             world.heap.push(world.scenario.faults[fault].0, Event::Strike { fault });
@@ -177,6 +178,10 @@ impl<O: Observer> World<O> {
                 return Err(Violation::new("liveness", "nothing is left to happen"));
             };
             self.now = self.now.max(at);
+            // Who has changed its mind since is not woken, and nothing happened.
+            if matches!(event, Event::Wake { client } if !self.clients[client].is_to_be_woken(self.now)) {
+                continue;
+            }
             self.report.steps += 1;
             self.report.simulated_us = self.now.since_us(START);
             if matches!(event, Event::Look) {
@@ -196,12 +201,17 @@ impl<O: Observer> World<O> {
         self.asks = Some(BTreeMap::new());
     }
 
-    /// What was decided so far, if it was written down: to be replayed, edited or not.
+    /// What was decided so far, if it was written down: to be replayed, edited or not. Up to this moment the replay is
+    /// this run, step by step.
     pub fn script(&self) -> Script {
         let mut scenario = self.scenario.clone();
+        scenario.calm_us = Some(self.scenario.calm_from().since_us(START));
+        scenario.rest_us = self.healed.map(|healed| healed.patience_us).or(scenario.rest_us);
         if let Some(asks) = &self.asks {
-            for manner in &mut scenario.clients {
-                manner.asks = Asks::Listed(asks.get(&manner.client).cloned().unwrap_or_default());
+            for (manner, client) in scenario.clients.iter_mut().zip(&self.clients) {
+                let begun = asks.get(&manner.client).into_iter().flatten().cloned();
+                let next = client.next_ask().map(|ask| Ask { due: ask.due.max(START), ..ask });
+                manner.asks = Asks::Listed(begun.chain(next).collect());
             }
         }
         Script::new(scenario, self.decisions.kept().to_vec())

@@ -68,7 +68,9 @@ pub fn minimise(scenario: &Scenario, budget: Duration) -> Option<Minimal> {
     search.invariant = Some(found.violation.invariant);
     let len_before = found.script.len();
     let mut drawn = Draft { scenario: scenario.clone(), found };
-    drawn.scenario.clients = drawn.found.script.scenario.clients.clone();
+    let Scenario { clients, calm_us, rest_us, .. } = &drawn.found.script.scenario;
+    let (clients, calm_us, rest_us) = (clients.clone(), *calm_us, *rest_us);
+    drawn.scenario = Scenario { clients, calm_us, rest_us, ..drawn.scenario };
     search.cut(&mut drawn);
     let mut finished = search.repeat(&mut drawn, Search::reduce_scenario);
     search.until = budget;

@@ -10,6 +10,8 @@ mod failover;
 mod healing;
 mod histories;
 #[cfg(test)]
+mod faithful;
+#[cfg(test)]
 mod kept;
 mod minimise;
 #[cfg(all(test, paxos_mutants))]

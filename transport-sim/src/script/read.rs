@@ -56,6 +56,8 @@ struct Rest {
     late: Vec<(NodeId, paxos_core::Instant)>,
     drift: u64,
     faults_us: u64,
+    calm_us: Option<u64>,
+    rest_us: Option<u64>,
     faults: Vec<(paxos_core::Instant, Fault)>,
 }
 
@@ -108,6 +110,8 @@ impl Draft {
                 late: Vec::new(),
                 drift: 0,
                 faults_us: 0,
+                calm_us: None,
+                rest_us: None,
                 faults: Vec::new(),
             },
             decisions: Vec::new(),
@@ -117,8 +121,21 @@ impl Draft {
     fn finish(self) -> Result<Script, String> {
         let membership = Membership::new(self.voters, self.learners, self.quorum).map_err(|error| error.to_string())?;
         let genesis = Genesis::new(membership, self.alpha).map_err(|error| error.to_string())?;
-        let Rest { config, limits, wal, clients, quality, disk, slow_disks, late, drift, faults_us, faults } =
-            self.scenario;
+        let Rest {
+            config,
+            limits,
+            wal,
+            clients,
+            quality,
+            disk,
+            slow_disks,
+            late,
+            drift,
+            faults_us,
+            calm_us,
+            rest_us,
+            faults,
+        } = self.scenario;
         let scenario = Scenario {
             seed: self.seed,
             genesis,
@@ -132,6 +149,8 @@ impl Draft {
             late,
             drift,
             faults_us,
+            calm_us,
+            rest_us,
             faults,
         };
         let asks_rise = scenario.clients.iter().all(|manner| match &manner.asks {
@@ -188,6 +207,8 @@ impl Draft {
             "late" => rest.late.push((words.node()?, moment(words.named("at")?))),
             "drift" => rest.drift = words.number()?,
             "faults_us" => rest.faults_us = words.number()?,
+            "calm_us" => rest.calm_us = Some(words.number()?),
+            "rest_us" => rest.rest_us = Some(words.number()?),
             "client" => rest.clients.push(words.manner()?),
             "asks" => {
                 let client: u32 = words.number()?;

@@ -59,10 +59,15 @@ pub(super) fn without_node(scenario: &Scenario, gone: NodeId) -> Option<Scenario
     Some(scenario)
 }
 
-/// Shows every moment that a scenario names: when clients begin and ask, faults strike, and nodes come late.
+/// Shows every moment that a scenario names: when clients begin and ask, faults strike, nodes come late, and all is well.
 pub(super) fn every_time(scenario: &mut Scenario, look: &mut impl FnMut(&mut Instant)) {
     scenario.faults.iter_mut().for_each(|(at, _)| look(at));
     scenario.late.iter_mut().for_each(|(_, at)| look(at));
+    if let Some(calm_us) = &mut scenario.calm_us {
+        let mut calm = START.plus_us(*calm_us);
+        look(&mut calm);
+        *calm_us = calm.since_us(START);
+    }
     for manner in &mut scenario.clients {
         let mut begins = START.plus_us(manner.begins_us);
         look(&mut begins);
