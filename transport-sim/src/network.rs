@@ -147,7 +147,7 @@ impl Network {
             return Arrivals::default();
         }
         let loss = if now < self.storm.0 { self.storm.1.max(quality.loss) } else { quality.loss };
-        let fate = decisions.decide(stream, |rng| {
+        let fate = decisions.decide(now, stream, |rng| {
             let late_us = rng.exponential(quality.jitter_us);
             let (lost, twice) = (rng.chance(loss), rng.chance(quality.duplication));
             let again_us = twice.then(|| rng.log_uniform(1, quality.replay_us_max.max(1)));
@@ -171,11 +171,11 @@ impl Network {
     }
 
     /// How long bytes between a client and a node take; a client's stream is never reordered.
-    pub fn client_delay(&mut self, stream: Stream, decisions: &mut Decisions) -> u64 {
+    pub fn client_delay(&mut self, now: Instant, stream: Stream, decisions: &mut Decisions) -> u64 {
         /// Clients are near: what they wait for is not their links.
         const JITTER_US_MAX: u64 = 20_000;
         let jitter_us = self.quality.jitter_us.min(JITTER_US_MAX);
-        let fate = decisions.decide(stream, |rng| Fate { late_us: rng.exponential(jitter_us), ..Fate::default() });
+        let fate = decisions.decide(now, stream, |rng| Fate { late_us: rng.exponential(jitter_us), ..Fate::default() });
         self.quality.delay_us_min + fate.late_us
     }
 }

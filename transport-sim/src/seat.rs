@@ -233,7 +233,7 @@ impl<O: Observer> World<O> {
         let mut leaves = Leaves::Nothing;
         if self.seats[seat].files.uncommitted() > 0 {
             let torn = |rng: &mut Rng| Fate { leaves: Leaves::Torn(rng.draw()), ..Fate::default() };
-            leaves = self.decisions.decide(Stream::Crash { node: id }, torn).leaves;
+            leaves = self.decisions.decide(self.now, Stream::Crash { node: id }, torn).leaves;
         }
         let damage = self.seats[seat].files.crash(leaves);
         if self.trace.prints() {

@@ -14,7 +14,7 @@ use paxos_core::{Instant, Member, Message, NodeId, SlotRange};
 use crate::ambush::Ambush;
 use crate::client::{Ask, Asks, Client, Wish};
 use crate::connections::Connection;
-use crate::decisions::Decisions;
+use crate::decisions::{Decision, Decisions};
 use crate::faults::Healed;
 use crate::heap::Heap;
 use crate::network::Network;
@@ -129,6 +129,19 @@ impl<O: Observer> World<O> {
         World::with(script.scenario.clone(), Decisions::listed(&script.decisions), observer, trace)
     }
 
+    /// Makes the world of a scenario in which these decisions, of a run much like it, are taken again at their moments.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn retake(
+        scenario: &Scenario,
+        decisions: &[(Instant, Decision)],
+        observer: O,
+        trace: Trace,
+    ) -> Result<World<O>, Violation> {
+        World::with(Script::new(scenario.clone(), Vec::new()).scenario, Decisions::timed(decisions), observer, trace)
+    }
+
     fn with(scenario: Scenario, decisions: Decisions, observer: O, trace: Trace) -> Result<World<O>, Violation> {
         let mut world = World {
             now: START,
@@ -214,7 +227,12 @@ impl<O: Observer> World<O> {
                 manner.asks = Asks::Listed(begun.chain(next).collect());
             }
         }
-        Script::new(scenario, self.decisions.kept().to_vec())
+        Script::new(scenario, self.decisions.kept().iter().map(|(_, decision)| *decision).collect())
+    }
+
+    /// The decisions of the script, each with its moment.
+    pub fn decided(&self) -> &[(Instant, Decision)] {
+        self.decisions.kept()
     }
 
     /// How it went so far.
