@@ -56,6 +56,8 @@ pub enum Departure {
     Astray,
     /// Its second arrival is at another node.
     AgainAstray,
+    /// Its bytes are not what was sent.
+    Garbled(Garble),
     /// A crash keeps of unsynced writes what this number says.
     Torn(u64),
     /// A crash keeps every unsynced write.
@@ -71,6 +73,17 @@ pub struct Decision {
     pub number: u32,
     /// What.
     pub departure: Departure,
+}
+
+/// How bytes can differ from what was sent where no checksum of a link can tell.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Garble {
+    /// Only so many bytes of the frame are left, counted again from 0 where it ends.
+    Short(u64),
+    /// The frame twice, as one.
+    Joined,
+    /// The same message, as of another cluster.
+    Foreign,
 }
 
 /// What a crash leaves of writes that nothing had synced.
@@ -98,6 +111,8 @@ pub struct Fate {
     pub astray: bool,
     /// The second time it does.
     pub again_astray: bool,
+    /// Its bytes are not what was sent.
+    pub garble: Option<Garble>,
     /// What a crash leaves.
     pub leaves: Leaves,
 }
@@ -239,6 +254,7 @@ impl Fate {
             Departure::Again(us) => self.again_us = Some(us),
             Departure::Astray => self.astray = true,
             Departure::AgainAstray => self.again_astray = true,
+            Departure::Garbled(garble) => self.garble = Some(garble),
             Departure::Torn(number) => self.leaves = Leaves::Torn(number),
             Departure::Kept => self.leaves = Leaves::Kept,
         }
@@ -256,6 +272,7 @@ impl Fate {
             self.again_us.map(Departure::Again),
             self.astray.then_some(Departure::Astray),
             self.again_astray.then_some(Departure::AgainAstray),
+            self.garble.map(Departure::Garbled),
             leaves,
         ]
         .into_iter()

@@ -5,6 +5,7 @@
 
 use paxos_core::{Genesis, Instant, NodeId};
 
+use crate::lost::Remedy;
 use crate::rng::Rng;
 
 /// Something that goes wrong.
@@ -116,10 +117,72 @@ pub enum Fault {
         /// Which one.
         node: NodeId,
     },
+    /// A process dies and finds its disk empty.
+    Wipe {
+        /// Which one.
+        node: NodeId,
+        /// For how long it is down.
+        down_us: u64,
+        /// What its operator does then.
+        remedy: Remedy,
+    },
+    /// A disk is copied and its process restarted, and later restarted once more, on the copy.
+    OldImage {
+        /// Whose.
+        node: NodeId,
+        /// From the copy until it is put back.
+        us: u64,
+        /// For how long it is down each time.
+        down_us: u64,
+    },
+    /// A node's clock stands still for a while.
+    FreezeClock {
+        /// Whose.
+        node: NodeId,
+        /// For how long.
+        us: u64,
+    },
+    /// Whoever leads is cut off for a while.
+    CutLeader {
+        /// From whom.
+        lone: Lone,
+        /// For how long.
+        us: u64,
+    },
+}
+
+/// How a leader is cut off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lone {
+    /// It hears no node.
+    Deaf,
+    /// No node hears it.
+    Mute,
+    /// Both.
+    Alone,
+    /// Both, and no client reaches it.
+    Gone,
+}
+
+impl Lone {
+    /// All of them.
+    pub const ALL: [Lone; 4] = [Lone::Deaf, Lone::Mute, Lone::Alone, Lone::Gone];
+
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Lone::Deaf => "deaf",
+            Lone::Mute => "mute",
+            Lone::Alone => "alone",
+            Lone::Gone => "gone",
+        }
+    }
 }
 
 /// How many kinds of fault there are.
-pub const FAULT_KINDS: usize = 15;
+pub const FAULT_KINDS: usize = 19;
+/// Kinds of an earlier age, drawn from a stream of their own: whatever is added later shifts none of them.
+pub(crate) const FIRST_KINDS: usize = 15;
 
 /// The kind of `Fault::Ambush`.
 pub(crate) const AMBUSH: usize = 14;
@@ -159,7 +222,16 @@ impl Fault {
         "storm",
         "remove",
         "ambush",
+        "wipe",
+        "old-image",
+        "clock-freeze",
+        "leader-cut",
     ];
+
+    /// Whether the cluster has to do without a node from then on.
+    pub fn loses_a_node(&self) -> bool {
+        matches!(self, Fault::Remove { .. } | Fault::Wipe { .. } | Fault::OldImage { .. })
+    }
 
     /// The nodes that it names.
     pub fn nodes(&self) -> Vec<NodeId> {
@@ -172,13 +244,16 @@ impl Fault {
             | Fault::HandOver { to: node }
             | Fault::DiskStall { node, .. }
             | Fault::DiskFailure { node, .. }
+            | Fault::Wipe { node, .. }
+            | Fault::OldImage { node, .. }
+            | Fault::FreezeClock { node, .. }
             | Fault::Remove { node } => vec![*node],
             Fault::PowerLoss { nodes, .. } => nodes.clone(),
             Fault::Partition { cuts, .. } => cuts.iter().flat_map(|(from, to)| [*from, *to]).collect(),
             Fault::Clog { from, to, .. } => vec![*from, *to],
             Fault::Ambush { then: Then::Stands { hears, .. }, .. } => vec![*hears],
             Fault::Ambush { then: Then::Dies { .. }, .. } => Vec::new(),
-            Fault::Decapitate { .. } | Fault::Storm { .. } => Vec::new(),
+            Fault::Decapitate { .. } | Fault::Storm { .. } | Fault::CutLeader { .. } => Vec::new(),
         }
     }
 
@@ -189,12 +264,16 @@ impl Fault {
             | Fault::PowerLoss { down_us, .. }
             | Fault::Terminate { down_us, .. }
             | Fault::DiskFailure { down_us, .. }
+            | Fault::Wipe { down_us, .. }
             | Fault::Decapitate { down_us } => vec![down_us],
             Fault::Pause { us, .. }
             | Fault::Partition { us, .. }
             | Fault::Clog { us, .. }
             | Fault::CutClients { us, .. }
+            | Fault::FreezeClock { us, .. }
+            | Fault::CutLeader { us, .. }
             | Fault::DiskStall { us, .. } => vec![us],
+            Fault::OldImage { us, down_us, .. } => vec![us, down_us],
             Fault::Ambush { late_us, us, then: Then::Dies { down_us: gone } | Then::Stands { us: gone, .. } } => {
                 vec![late_us, us, gone]
             }
@@ -227,6 +306,10 @@ impl Fault {
             | Fault::Decapitate { .. }
             | Fault::Storm { .. }
             | Fault::Ambush { .. }
+            | Fault::Wipe { .. }
+            | Fault::OldImage { .. }
+            | Fault::FreezeClock { .. }
+            | Fault::CutLeader { .. }
             | Fault::Remove { .. } => (!self.nodes().contains(&gone)).then(|| self.clone()),
         }
     }
@@ -249,6 +332,10 @@ impl Fault {
             Fault::Storm { .. } => 12,
             Fault::Remove { .. } => 13,
             Fault::Ambush { .. } => AMBUSH,
+            Fault::Wipe { .. } => 15,
+            Fault::OldImage { .. } => 16,
+            Fault::FreezeClock { .. } => 17,
+            Fault::CutLeader { .. } => 18,
         }
     }
 }
@@ -257,7 +344,7 @@ impl Fault {
 pub fn plan(genesis: &Genesis, start: Instant, us: u64, only: Option<usize>, rng: &mut Rng) -> Vec<(Instant, Fault)> {
     let nodes: Vec<NodeId> = genesis.membership().members().map(|member| member.node).collect();
     let mut plan = Vec::new();
-    for kind in 0..FAULT_KINDS {
+    for kind in 0..FIRST_KINDS {
         // Every kind draws the same numbers whether it is on or not, so that kinds do not shift each other.
         let mut rng = rng.split();
         let most = match kind {
@@ -281,6 +368,67 @@ pub fn plan(genesis: &Genesis, start: Instant, us: u64, only: Option<usize>, rng
     }
     plan.sort_by_key(|(at, _)| *at);
     plan
+}
+
+/// Draws the faults of later kinds, and rings, to be planned beside the others.
+pub fn plan_more(
+    genesis: &Genesis,
+    start: Instant,
+    us: u64,
+    only: Option<usize>,
+    rng: &mut Rng,
+) -> Vec<(Instant, Fault)> {
+    let nodes: Vec<NodeId> = genesis.membership().members().map(|member| member.node).collect();
+    let mut plan = Vec::new();
+    for kind in FIRST_KINDS..=FAULT_KINDS {
+        let mut rng = rng.split();
+        // A node is lost in few seeds, so that most have their clusters in full.
+        let (chance, most) = match kind {
+            15 | 16 => (4, 1),
+            _ => (2, 6),
+        };
+        let (on, drawn) = (rng.below(chance) == 0, rng.log_uniform(1, most));
+        let (on, times) = only.map_or((on, drawn), |only| (only == kind, most));
+        for _ in 0..times {
+            let at = start.plus_us(rng.below(us));
+            let node = rng.pick(&nodes);
+            let down_us = rng.log_uniform(1_000, 4_000_000);
+            let us = rng.log_uniform(10_000, 6_000_000);
+            let fault = match kind {
+                15 => {
+                    let remedy = if rng.below(4) == 0 { Remedy::Away } else { Remedy::Anew };
+                    can_lose_one(genesis).then_some(Fault::Wipe { node, down_us, remedy })
+                }
+                16 => {
+                    // Long enough for the restart in between to be heard of, most of the time.
+                    let us = down_us + rng.log_uniform(10_000, 8_000_000);
+                    can_lose_one(genesis).then_some(Fault::OldImage { node, us, down_us })
+                }
+                17 => Some(Fault::FreezeClock { node, us }),
+                18 => Some(Fault::CutLeader { lone: rng.pick(&Lone::ALL), us }),
+                _ => Some(Fault::Partition { cuts: ring(&nodes, rng.coin()), us }),
+            };
+            plan.extend(fault.filter(|_| on).map(|fault| (at, fault)));
+        }
+    }
+    plan
+}
+
+/// A cluster goes on as long as both its quorums can still be had.
+fn can_lose_one(genesis: &Genesis) -> bool {
+    let (quorum, voters) = (genesis.membership().quorum(), genesis.membership().voters().len());
+    quorum.phase1_size(voters).max(quorum.phase2_size(voters)) < voters
+}
+
+/// Each node reaches its neighbours in a circle, or only the next one.
+fn ring(nodes: &[NodeId], one_way: bool) -> Vec<(NodeId, NodeId)> {
+    let count = nodes.len();
+    let reaches = |one: usize, other: usize| (one + 1) % count == other || (!one_way && (other + 1) % count == one);
+    let pairs = (0..count).flat_map(|one| (0..count).map(move |other| (one, other)));
+    pairs
+        .filter(|(one, other)| one != other && !reaches(*one, *other))
+        .map(|(one, other)| (nodes[one], nodes[other]))
+        .collect()
 }
 
 fn draw(kind: usize, nodes: &[NodeId], genesis: &Genesis, rng: &mut Rng) -> Option<Fault> {
@@ -316,10 +464,7 @@ fn draw(kind: usize, nodes: &[NodeId], genesis: &Genesis, rng: &mut Rng) -> Opti
             Fault::Ambush { late_us, us: rng.log_uniform(1_000, 50_000), then }
         }
         _ => {
-            // A cluster goes on as long as both its quorums can still be had.
-            let (quorum, voters) = (genesis.membership().quorum(), genesis.membership().voters().len());
-            let needed = quorum.phase1_size(voters).max(quorum.phase2_size(voters));
-            return (needed < voters).then_some(Fault::Remove { node });
+            return can_lose_one(genesis).then_some(Fault::Remove { node });
         }
     })
 }

@@ -16,7 +16,8 @@ use std::fmt::{self, Write};
 use paxos_core::{Config, ElectionPolicy, Instant, NodeId, QuorumSystem};
 
 use crate::client::{Asks, Manner};
-use crate::decisions::{Decision, Departure, Stream};
+use crate::decisions::{Decision, Departure, Garble, Stream};
+use crate::lost::Remedy;
 use crate::nemesis::{Fault, Then};
 use crate::network::Quality;
 use crate::scenario::{DiskQuality, START, Scenario};
@@ -217,6 +218,11 @@ fn write_fault(f: &mut impl Write, fault: &Fault) -> fmt::Result {
         Fault::DiskFailure { node, operations, down_us } => {
             writeln!(f, " {node} operations {operations} down_us {down_us}")
         }
+        Fault::Wipe { node, down_us, remedy: Remedy::Away } => writeln!(f, " {node} down_us {down_us} away"),
+        Fault::Wipe { node, down_us, remedy: Remedy::Anew } => writeln!(f, " {node} down_us {down_us} anew"),
+        Fault::OldImage { node, us, down_us } => writeln!(f, " {node} us {us} down_us {down_us}"),
+        Fault::FreezeClock { node, us } => writeln!(f, " {node} us {us}"),
+        Fault::CutLeader { lone, us } => writeln!(f, " us {us} {}", lone.name()),
         Fault::Decapitate { down_us } => writeln!(f, " down_us {down_us}"),
         Fault::Ambush { late_us, us, then: Then::Dies { down_us } } => {
             writeln!(f, " late_us {late_us} us {us} dies down_us {down_us}")
@@ -246,6 +252,9 @@ fn write_decision(f: &mut impl Write, decision: &Decision) -> fmt::Result {
         Departure::Again(us) => writeln!(f, " again {us}"),
         Departure::Astray => writeln!(f, " astray"),
         Departure::AgainAstray => writeln!(f, " again-astray"),
+        Departure::Garbled(Garble::Short(bytes)) => writeln!(f, " short {bytes}"),
+        Departure::Garbled(Garble::Joined) => writeln!(f, " joined"),
+        Departure::Garbled(Garble::Foreign) => writeln!(f, " foreign"),
         Departure::Torn(number) => writeln!(f, " torn {number:016x}"),
         Departure::Kept => writeln!(f, " kept"),
     }

@@ -14,12 +14,14 @@ use paxos_core::{
 use crate::clock::Clock;
 use crate::decisions::{Fate, Leaves, Stream};
 use crate::disk::SimFiles;
+use crate::lost::{Backup, Image, Met};
+use crate::network::garbled;
 use crate::observer::{Fact, Observer, Violation};
 use crate::rng::{Concern, Rng};
-use crate::world::{Event, Letter, World};
+use crate::world::{Event, Letter, LetterKind, World};
 
 /// The cluster that every node of a world belongs to.
-const CLUSTER: ClusterId = ClusterId::new(0x5eed);
+pub(crate) const CLUSTER: ClusterId = ClusterId::new(0x5eed);
 /// The client port that nodes announce; their host is `n` and their id.
 const PORT: u16 = 7_000;
 
@@ -43,6 +45,12 @@ pub(crate) struct Seat {
     pub(crate) durable: Vec<Record>,
     /// Records that the disk is at: a crash may leave any prefix of them.
     pub(crate) writing: Vec<Record>,
+    /// What the disk is to the member.
+    pub(crate) image: Image,
+    /// A copy that will be put back.
+    pub(crate) backup: Option<Backup>,
+    /// Of whom this process has heard, and at which start.
+    pub(crate) met: Met,
 }
 
 #[derive(Debug)]
@@ -134,6 +142,9 @@ impl<O: Observer> World<O> {
             paused: false,
             durable: vec![Record::Formatted(formatted)],
             writing: Vec::new(),
+            image: Image::default(),
+            backup: None,
+            met: Met::new(),
         });
         let late = self.scenario.late.iter().find(|(node, _)| *node == member.node).map(|(_, at)| *at);
         self.heap.push(late.unwrap_or(self.now), Event::Start { seat });
@@ -141,7 +152,7 @@ impl<O: Observer> World<O> {
     }
 
     /// What a process of a node draws for itself; nothing else shifts it.
-    fn rng_of(&self, concern: Concern, node: NodeId, life: u64) -> Rng {
+    pub(crate) fn rng_of(&self, concern: Concern, node: NodeId, life: u64) -> Rng {
         Rng::keyed(self.scenario.seed, concern, u64::from(node.0), life)
     }
 
@@ -153,7 +164,11 @@ impl<O: Observer> World<O> {
         let id = self.seats[seat].id;
         self.report.starts += 1;
         self.seats[seat].life += 1;
+        self.seats[seat].met.clear();
         let life = self.seats[seat].life;
+        if !self.finds_a_log(seat)? {
+            return Ok(());
+        }
         self.seats[seat].clock = Clock::new(self.now, self.scenario.drift, &mut self.rng_of(Concern::Clock, id, life));
         let opened = Wal::open(self.seats[seat].files.clone(), self.scenario.wal);
         let (mut wal, mut recovered) = opened.map_err(|error| broken("log-opens-after-a-crash", id, &error))?;
@@ -320,7 +335,7 @@ impl<O: Observer> World<O> {
 
     /// Makes sure that the node is called at its deadline: a timer that comes too early is armed anew when it
     /// comes, one that would come too late is made void.
-    fn arm(&mut self, seat: usize) {
+    pub(crate) fn arm(&mut self, seat: usize) {
         let Seat { clock, state, .. } = &mut self.seats[seat];
         let State::Up(process) = state else { return };
         let Some(deadline) = process.node.deadline() else { return };
@@ -354,8 +369,12 @@ impl<O: Observer> World<O> {
                 if arrival.astray {
                     seat = (seat + 1) % self.seats.len();
                 }
-                let (frame, message) = (frame.clone(), Rc::clone(&message));
-                let letter = Letter { number, from: id, frame, message };
+                let (kind, frame) = match arrival.garble {
+                    _ if self.muted == Some(id) => (LetterKind::Strange, frame.clone()),
+                    Some(garble) => (LetterKind::Garbled, garbled(garble, &frame, &message)),
+                    None => (LetterKind::Whole, frame.clone()),
+                };
+                let letter = Letter { number, from: id, frame, message: Rc::clone(&message), kind };
                 self.heap.push(arrival.at, Event::Frame { seat, letter });
             }
         }
@@ -371,9 +390,37 @@ impl<O: Observer> World<O> {
         if self.seats[seat].node().is_none() {
             return Ok(());
         }
-        let Letter { number, from, frame, message } = letter;
+        if self.muted == Some(self.seats[seat].id) {
+            // No link comes up to whoever is refused.
+            return Ok(());
+        }
+        let Letter { number, from, frame, message, kind } = letter;
+        match kind {
+            LetterKind::Strange => return self.greet(seat, &Letter { number, from, frame, message, kind }),
+            LetterKind::Garbled => return self.is_not_heeded(seat, from, frame),
+            LetterKind::Whole => self.meets(seat, message.header.from, message.header.boot),
+        }
         self.see(self.seats[seat].id, &Fact::Received { letter: number, message: &message })?;
         self.input(seat, Input::PeerFrame { from, frame })
+    }
+
+    /// What was garbled on its way is counted, and that is all.
+    fn is_not_heeded(&mut self, seat: usize, from: NodeId, frame: Bytes) -> Result<(), Violation> {
+        let dropped = |world: &World<O>| {
+            let node = world.seats[seat].node()?;
+            Some(node.status().frames_refused + node.replica().stats().messages_foreign)
+        };
+        let before = dropped(self);
+        let id = self.seats[seat].id;
+        self.see(id, &Fact::Garbled)?;
+        self.input(seat, Input::PeerFrame { from, frame: frame.clone() })?;
+        match (before, dropped(self)) {
+            (Some(before), Some(after)) if after != before + 1 => {
+                Err(Violation::new("garbled-frames-are-dropped", format!("{id:?} heeded {frame:?} from {from:?}")))
+            }
+            // Something else ended the process in this turn, or all is as it must be.
+            (Some(_) | None, _) => Ok(()),
+        }
     }
 
     /// Hands an input to a node that runs, and carries out what it asks for.
@@ -392,9 +439,7 @@ impl<O: Observer> World<O> {
         let mut outputs = std::mem::take(&mut process.outputs);
         process.node.handle(local, input, &mut outputs);
         let stepped = Fact::Stepped { replica: process.node.replica(), outputs: outputs.len() };
-        let moment = self.moment(id);
-        let mut verdict = self.observer.see(moment, &stepped);
-        verdict = verdict.and_then(|()| self.observer.see(moment, &Fact::Served(&process.node)));
+        let mut verdict = self.see(id, &stepped).and_then(|()| self.see(id, &Fact::Served(&process.node)));
         self.seats[seat].state = State::Up(process);
         let mut fenced = false;
         for output in outputs.drain(..) {

@@ -17,6 +17,7 @@ use crate::connections::Connection;
 use crate::decisions::{Decision, Decisions};
 use crate::faults::Healed;
 use crate::heap::Heap;
+use crate::nemesis::Fault;
 use crate::network::Network;
 use crate::observer::{Fact, Moment, Observer, Violation};
 use crate::report::Report;
@@ -36,6 +37,18 @@ pub(crate) struct Letter {
     pub(crate) from: NodeId,
     pub(crate) frame: Bytes,
     pub(crate) message: Rc<Message>,
+    pub(crate) kind: LetterKind,
+}
+
+/// What is to be made of a copy of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LetterKind {
+    /// A node's message.
+    Whole,
+    /// Its bytes are not what was sent: nobody may heed it.
+    Garbled,
+    /// From a process on a disk that is not its own.
+    Strange,
 }
 
 /// Something that is still to happen.
@@ -73,6 +86,8 @@ pub(crate) enum Event {
     Strike { fault: usize },
     /// Whoever leads dies.
     Decapitate { down_us: u64 },
+    /// A disk is put back to what it was once.
+    PutBack { seat: usize, down_us: u64 },
     /// An ambushed leader goes.
     Spring { seat: usize, life: u64 },
     /// A partition ends.
@@ -104,6 +119,12 @@ pub struct World<O> {
     pub(crate) connections: Vec<Connection>,
     pub(crate) unreachable: BTreeSet<usize>,
     pub(crate) healed: Option<Healed>,
+    /// The node that the cluster has to do without, or soon will.
+    pub(crate) lost: Option<NodeId>,
+    /// The node of which observers hear no more: its disk is not its own.
+    pub(crate) muted: Option<NodeId>,
+    /// Whether processes take note of the boots of their peers.
+    pub(crate) remembers: bool,
     pub(crate) wishes: Vec<Wish>,
     /// Who watches.
     pub observer: O,
@@ -159,6 +180,9 @@ impl<O: Observer> World<O> {
             connections: Vec::new(),
             unreachable: BTreeSet::new(),
             healed: None,
+            lost: None,
+            muted: None,
+            remembers: scenario.faults.iter().any(|(_, fault)| matches!(fault, Fault::OldImage { .. })),
             wishes: Vec::new(),
             observer,
             trace,
@@ -255,6 +279,9 @@ impl<O: Observer> World<O> {
     }
 
     pub(crate) fn see(&mut self, node: NodeId, fact: &Fact<'_>) -> Result<(), Violation> {
+        if self.muted == Some(node) {
+            return Ok(());
+        }
         let moment = self.moment(node);
         self.observer.see(moment, fact)
     }
@@ -286,6 +313,7 @@ impl<O: Observer> World<O> {
                 self.strike(&fault)
             }
             Event::Decapitate { down_us } => self.decapitate(down_us),
+            Event::PutBack { seat, down_us } => self.put_back(seat, down_us),
             Event::Spring { seat, life } => self.spring(seat, life),
             Event::Mend { cuts } => {
                 cuts.iter().for_each(|(from, to)| self.network.mend(*from, *to));

@@ -37,7 +37,7 @@ fn broken(script: &Script) -> Option<&'static str> {
 fn mutants_are_made_small() {
     /// Faults, commands and decisions that a minimal run has at the most; the runs found have hundreds, and those that
     /// fail late ten thousands.
-    const LEN_MAX: usize = 24;
+    const LEN_MAX: usize = 12;
     /// Of each mutant, so many failing seeds are made small, the first one always, and how far they are looked for. The
     /// third one of a vote before its sync breaks at a command of which the script knows only that it was due.
     const FIRST: [(usize, u64); 3] = [(2, 100), (3, 20), (1, 1_000)];

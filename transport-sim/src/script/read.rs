@@ -11,8 +11,9 @@ use paxos_core::{Config, ElectionPolicy, Genesis, Incarnation, Member, Membershi
 
 use super::{HEAD, Script, moment};
 use crate::client::{Ask, Asks, Manner};
-use crate::decisions::{Decision, Departure, Stream};
-use crate::nemesis::{Fault, Then};
+use crate::decisions::{Decision, Departure, Garble, Stream};
+use crate::lost::Remedy;
+use crate::nemesis::{Fault, Lone, Then};
 use crate::network::Quality;
 use crate::scenario::{DiskQuality, Scenario};
 
@@ -419,6 +420,24 @@ impl<'a> Words<'a> {
                 };
                 Fault::Ambush { late_us, us, then }
             }
+            "wipe" => {
+                let (node, down_us) = (self.node()?, self.named("down_us")?);
+                let remedy = match self.next("away or anew")? {
+                    "away" => Remedy::Away,
+                    "anew" => Remedy::Anew,
+                    other => return Err(format!("{other:?} is neither away nor anew")),
+                };
+                Fault::Wipe { node, down_us, remedy }
+            }
+            "old-image" => {
+                Fault::OldImage { node: self.node()?, us: self.named("us")?, down_us: self.named("down_us")? }
+            }
+            "clock-freeze" => Fault::FreezeClock { node: self.node()?, us: self.named("us")? },
+            "leader-cut" => {
+                let (us, lone) = (self.named("us")?, self.next("deaf, mute, alone or gone")?);
+                let lone = Lone::ALL.into_iter().find(|known| known.name() == lone);
+                Fault::CutLeader { lone: lone.ok_or("a leader is cut off deaf, mute, alone or gone")?, us }
+            }
             "remove" => Fault::Remove { node: self.node()? },
             other => return Err(format!("{other:?} is no fault")),
         })
@@ -448,6 +467,9 @@ impl<'a> Words<'a> {
             (Stream::Link { .. }, "lost") => Departure::Lost,
             (Stream::Link { .. }, "again") => Departure::Again(self.number()?),
             (Stream::Link { .. }, "astray") => Departure::Astray,
+            (Stream::Link { .. }, "short") => Departure::Garbled(Garble::Short(self.number()?)),
+            (Stream::Link { .. }, "joined") => Departure::Garbled(Garble::Joined),
+            (Stream::Link { .. }, "foreign") => Departure::Garbled(Garble::Foreign),
             (Stream::Link { .. }, "again-astray") => Departure::AgainAstray,
             (_, other) => return Err(format!("{other:?} is nothing that can be decided there")),
         };
