@@ -2,7 +2,8 @@
 //!
 //! The world runs the shipped `node` over the shipped log bytes; clients speak RESP bytes. Whatever happens is told
 //! to the observer and folded into the trace. This file has the time and what happens next; `seat.rs` holds a node with
-//! its process and disk, `connections.rs` what passes between clients and nodes, `faults.rs` what goes wrong.
+//! its process and disk, `connections.rs` what passes between clients and nodes, `faults.rs` what goes wrong, `lost.rs`
+//! disks that are not what they were.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
