@@ -24,7 +24,7 @@ impl<O: Observer> World<O> {
     }
 
     pub(crate) fn strike(&mut self, fault: &Fault) -> Result<(), Violation> {
-        if self.healed.is_some() || (fault.loses_a_node() && !self.may_lose_a_node()) {
+        if self.healed.is_some() || !self.can_afford(fault) {
             return Ok(());
         }
         if self.trace.prints() {
@@ -96,7 +96,6 @@ impl<O: Observer> World<O> {
             }
             Fault::Remove { node } => {
                 let seat = self.seat_of(*node);
-                self.lost = Some(*node);
                 self.seats[seat].removed = true;
                 self.crash(seat, None, false)
             }

@@ -14,6 +14,7 @@ use node::wal::{Wal, WalError};
 use paxos_core::{Boot, Formatted, Genesis, Incarnation, Member, Membership, NodeId, Record};
 
 use crate::disk::SimFiles;
+use crate::nemesis::Fault;
 use crate::observer::{Fact, Observer, Violation};
 use crate::rng::Concern;
 use crate::seat::{CLUSTER, broken};
@@ -50,9 +51,16 @@ pub(crate) struct Backup {
 }
 
 impl<O: Observer> World<O> {
-    /// Whether one more node may be lost: a cluster can do without one at the most (`nemesis`).
-    pub(crate) fn may_lose_a_node(&self) -> bool {
-        self.lost.is_none()
+    /// Whether a fault may strike: plans take one node away at the most, and disks are lost only of clusters that have
+    /// all of theirs, since a cluster can do without one (`nemesis`).
+    pub(crate) fn can_afford(&self, fault: &Fault) -> bool {
+        match fault {
+            Fault::Remove { .. } => self.lost.is_none(),
+            Fault::Wipe { .. } | Fault::OldImage { .. } => {
+                self.lost.is_none() && !self.seats.iter().any(|seat| seat.removed)
+            }
+            _ => true,
+        }
     }
 
     /// The node dies, and its disk is empty.
@@ -227,7 +235,6 @@ mod tests {
     use paxos_core::{ElectionPolicy, Instant, QuorumSystem};
 
     use super::*;
-    use crate::nemesis::Fault;
     use crate::report::Report;
     use crate::scenario::{START, Scenario};
     use crate::trace::Trace;

@@ -231,11 +231,6 @@ impl Fault {
         "leader-cut",
     ];
 
-    /// Whether the cluster has to do without a node from then on.
-    pub fn loses_a_node(&self) -> bool {
-        matches!(self, Fault::Remove { .. } | Fault::Wipe { .. } | Fault::OldImage { .. })
-    }
-
     /// The nodes that it names.
     pub fn nodes(&self) -> Vec<NodeId> {
         match self {

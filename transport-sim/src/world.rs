@@ -120,7 +120,7 @@ pub struct World<O> {
     pub(crate) connections: Vec<Connection>,
     pub(crate) unreachable: BTreeSet<usize>,
     pub(crate) healed: Option<Healed>,
-    /// The node that the cluster has to do without, or soon will.
+    /// The node whose disk is lost, or soon will be: the cluster has to do without it.
     pub(crate) lost: Option<NodeId>,
     /// The node of which observers hear no more: its disk is not its own.
     pub(crate) muted: Option<NodeId>,

@@ -7,10 +7,10 @@ mod chart;
 mod cluster;
 #[cfg(test)]
 mod failover;
-mod healing;
-mod histories;
 #[cfg(test)]
 mod faithful;
+mod healing;
+mod histories;
 #[cfg(test)]
 mod kept;
 mod minimise;
