@@ -10,6 +10,7 @@ mod command;
 mod commands;
 mod connection;
 mod digest;
+pub mod hello;
 mod history;
 mod input;
 mod introspection;

@@ -11,7 +11,6 @@
 pub mod config;
 pub mod files;
 pub mod frame;
-pub mod hello;
 pub mod init;
 pub mod lock;
 
@@ -36,5 +35,6 @@ mod token;
 
 pub use cli::main_node;
 pub use init::{InitOptions, PreparedNode};
+pub use node::hello;
 pub use server::{Server, StopSignals, Stopper};
 pub use stop::{Mismatch, Stop};

@@ -1,16 +1,19 @@
 //! The room for bare replicas under an arbitrary schedule: no server, no clients' bytes, disks that are lists of
 //! records. It reaches strange corners of the core fast; whole servers live in `world.rs`.
 
+mod flow;
+mod process;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use paxos_core::{
-    Action, Body, ClusterId, Config, Event, Formatted, Genesis, Header, Incarnation, Instant, Member, Membership,
-    Message, NodeId, Receipt, Record, Recovery, Replica, Slot, Tag, applied,
+    Action, Body, ClusterId, Config, Event, Formatted, Genesis, Incarnation, Instant, Member, Membership, Message,
+    NodeId, Replica, Slot, Tag,
 };
 
 use crate::moves::{Blow, Move, Schedule};
-use crate::observer::{Fact, Moment, Observer, Violation};
+use crate::observer::{Fact, Observer, Violation};
 use crate::records::Records;
 use crate::rng::{Concern, Rng};
 use crate::trace::Trace;
@@ -287,18 +290,6 @@ impl<O: Observer> Bare<O> {
         (!self.flight.is_empty()).then(|| usize::from(pick) % self.flight.len())
     }
 
-    fn split(&mut self, side: u8) {
-        let on_side = |at: usize| side >> (at % 8) & 1 == 1;
-        for (one, from) in self.seats.iter().enumerate() {
-            for (other, to) in self.seats.iter().enumerate() {
-                if on_side(one) != on_side(other) {
-                    cut(&mut self.cut, from.node, to.node);
-                }
-            }
-        }
-    }
-
-    /// The seat that a client turns to; of two leaders, the first for even numbers and the last for odd ones.
     fn addressed(&self, node: u8) -> usize {
         let leads = |seat: &Seat| seat.replica.as_ref().is_some_and(|replica| replica.propose_room() > 0);
         let mut seats = self.seats.iter();
@@ -330,19 +321,6 @@ impl<O: Observer> Bare<O> {
             }
         }
         Ok(())
-    }
-
-    fn link(&self, link: usize) -> (NodeId, NodeId) {
-        let seats = self.seats.len();
-        (self.seats[link % seats].node, self.seats[link / seats % seats].node)
-    }
-
-    fn cut(&mut self, link: usize, both: bool) {
-        let (from, to) = self.link(link);
-        cut(&mut self.cut, from, to);
-        if both {
-            cut(&mut self.cut, to, from);
-        }
     }
 
     fn deliver_removed(&mut self, at: usize) -> Result<(), Violation> {
@@ -385,254 +363,5 @@ impl<O: Observer> Bare<O> {
     fn next_tag(&mut self) -> Tag {
         self.tags += 1;
         Tag(self.tags)
-    }
-
-    /// Everything works for so long: messages take a millisecond, disks too, timers are on time.
-    fn flow(&mut self, us: u64, weather: Weather) -> Result<(), Violation> {
-        let until = self.now.plus_us(us);
-        while self.now < until {
-            let mut busy = false;
-            for _ in 0..self.flight.len() {
-                let Some(mut envelope) = self.flight.pop_front() else { break };
-                if self.waits(&envelope) {
-                    self.flight.push_back(envelope);
-                    continue;
-                }
-                busy = true;
-                if self.strikes(weather.loss) {
-                    continue;
-                }
-                if !std::mem::replace(&mut envelope.weighed, true) {
-                    if self.strikes(weather.twice) {
-                        let due = self.later();
-                        self.flight.push_back(Envelope { due, message: envelope.message.clone(), ..envelope });
-                    }
-                    // Late heartbeats only keep anybody from leading; what leaders do is what should go wrong.
-                    let rarely = matches!(envelope.message.body, Body::Heartbeat(_) | Body::HandOver(_));
-                    if self.strikes(weather.late >> if rarely { 3 } else { 0 }) {
-                        envelope.due = self.later();
-                        self.flight.push_back(envelope);
-                        continue;
-                    }
-                }
-                self.deliver(envelope.to, envelope.message)?;
-            }
-            for seat in 0..self.seats.len() {
-                if self.seats[seat].paused {
-                    continue;
-                }
-                busy |= !self.seats[seat].disk.waiting.is_empty() || !self.seats[seat].disk.fetches.is_empty();
-                if !self.strikes(weather.lazy) {
-                    self.sync(seat, usize::MAX)?;
-                    self.fetch(seat)?;
-                }
-                if self.deadline(seat).is_some_and(|due| due <= self.now) {
-                    busy = true;
-                    self.handle(seat, Event::Tick)?;
-                }
-            }
-            let arrivals = self.flight.iter().map(|envelope| envelope.due).filter(|due| *due > self.now);
-            let next = (0..self.seats.len()).filter_map(|seat| self.deadline(seat)).chain(arrivals).min();
-            let next = next.unwrap_or(until);
-            let soon = self.now.plus_us(ROUND_US);
-            self.now = if busy { soon } else { next.clamp(soon, until.max(soon)) };
-        }
-        Ok(())
-    }
-
-    fn waits(&self, envelope: &Envelope) -> bool {
-        let paused = self.seats.iter().any(|seat| seat.paused && seat.node == envelope.to);
-        paused || envelope.due > self.now || self.cut.contains(&(envelope.message.header.from, envelope.to))
-    }
-
-    /// When a message arrives that takes long: often after a few others, at times after a whole leadership.
-    fn later(&mut self) -> Instant {
-        self.now.plus_us(self.rng.log_uniform(2_000, 3_000_000))
-    }
-
-    /// What the clock of a seat shows.
-    fn local(&self, seat: usize) -> Instant {
-        Instant::from_us(self.now.as_us() / RATE * self.seats[seat].rate)
-    }
-
-    fn strikes(&mut self, of_256: u8) -> bool {
-        of_256 > 0 && self.rng.below(256) < u64::from(of_256)
-    }
-
-    fn deadline(&self, seat: usize) -> Option<Instant> {
-        let seat = &self.seats[seat];
-        let (due, _) = seat.replica.as_ref().filter(|_| !seat.paused)?.deadline()?;
-        // When its clock shows that, rounded up.
-        Some(Instant::from_us(due.as_us().div_ceil(seat.rate) * RATE))
-    }
-
-    fn sync(&mut self, seat: usize, count: usize) -> Result<(), Violation> {
-        if self.seats[seat].replica.is_none() || self.seats[seat].paused {
-            return Ok(());
-        }
-        let node = self.seats[seat].node;
-        let mut receipt: Option<Receipt> = None;
-        for _ in 0..count {
-            let Some((ticket, record)) = self.seats[seat].disk.waiting.pop_front() else { break };
-            self.see(node, &Fact::Durable(&record))?;
-            self.seats[seat].disk.durable.push(record);
-            receipt = match receipt.take() {
-                None => Some(ticket.redeem()),
-                Some(receipt) => match receipt.and(ticket) {
-                    Ok(receipt) => Some(receipt),
-                    Err(apart) => {
-                        self.handle(seat, Event::Persisted(apart.receipt))?;
-                        Some(apart.ticket.redeem())
-                    }
-                },
-            };
-        }
-        match receipt {
-            Some(receipt) => self.handle(seat, Event::Persisted(receipt)),
-            None => Ok(()),
-        }
-    }
-
-    fn fetch(&mut self, seat: usize) -> Result<(), Violation> {
-        while let Some((id, slots, bytes_max)) = self.seats[seat].disk.fetches.pop_front() {
-            let entries = self.seats[seat].disk.read(slots, bytes_max);
-            self.handle(seat, Event::Fetched { id, first: slots.first, entries })?;
-        }
-        Ok(())
-    }
-
-    fn crash(&mut self, seat: usize, keep: usize) -> Result<(), Violation> {
-        if self.seats[seat].replica.take().is_none() {
-            return Ok(());
-        }
-        self.seats[seat].paused = false;
-        let node = self.seats[seat].node;
-        self.see(node, &Fact::Crashed)?;
-        for _ in 0..keep {
-            let Some((_, record)) = self.seats[seat].disk.waiting.pop_front() else { break };
-            self.see(node, &Fact::Durable(&record))?;
-            self.seats[seat].disk.durable.push(record);
-        }
-        let disk = &mut self.seats[seat].disk;
-        disk.waiting.clear();
-        disk.fetches.clear();
-        disk.reread();
-        Ok(())
-    }
-
-    fn start(&mut self, seat: usize) -> Result<(), Violation> {
-        if self.seats[seat].replica.is_some() {
-            return Ok(());
-        }
-        let broken = |error: &dyn std::fmt::Display| Violation::new("recovery", error.to_string());
-        let mut recovery = Recovery::new();
-        for record in &self.seats[seat].disk.durable {
-            recovery.record(record.clone()).map_err(|error| broken(&error))?;
-        }
-        let mut recovered = recovery.finish().map_err(|error| broken(&error))?;
-        let boot = recovered.next_boot(self.rng.draw());
-        recovered.started(boot).map_err(|error| broken(&error))?;
-        let node = self.seats[seat].node;
-        self.seats[seat].disk.durable.push(Record::Started(boot));
-        self.see(node, &Fact::Started { boot })?;
-        let seed = self.rng.draw();
-        let now = self.local(seat);
-        let replica = Replica::new(self.config.clone(), recovered, now, seed).map_err(|error| broken(&error))?;
-        self.see(node, &Fact::Recovered { replica: &replica })?;
-        self.seats[seat].replica = Some(replica);
-        Ok(())
-    }
-
-    fn see(&mut self, node: NodeId, fact: &Fact<'_>) -> Result<(), Violation> {
-        let moment = Moment { step: self.step, now: self.now, node };
-        self.observer.see(moment, fact)
-    }
-
-    /// Hands one event to a replica and carries out what it asks for.
-    fn handle(&mut self, seat: usize, event: Event) -> Result<(), Violation> {
-        let now = self.local(seat);
-        if self.seats[seat].paused {
-            return Ok(());
-        }
-        let Some(mut replica) = self.seats[seat].replica.take() else { return Ok(()) };
-        let node = self.seats[seat].node;
-        self.step += 1;
-        if self.trace.prints() {
-            self.trace.line(self.step, self.now, Some(node), format_args!("<- {event:?}"));
-        }
-        let mut actions = std::mem::take(&mut self.actions);
-        replica.handle(now, event, &mut actions);
-        let (outputs, header) = (actions.len(), replica.header());
-        let mut verdict = self.see(node, &Fact::Stepped { replica: &replica, outputs });
-        self.seats[seat].replica = Some(replica);
-        for action in actions.drain(..) {
-            if self.trace.prints() {
-                self.trace.line(self.step, self.now, Some(node), format_args!("-> {action:?}"));
-            }
-            verdict = verdict.and_then(|()| self.carry_out(seat, &header, action));
-        }
-        self.actions = actions;
-        verdict
-    }
-
-    fn carry_out(&mut self, seat: usize, header: &Header, action: Action) -> Result<(), Violation> {
-        let node = self.seats[seat].node;
-        let now = self.now;
-        match action {
-            Action::Send { to, body } => {
-                let message = Message { header: *header, body };
-                self.trace.fold(now, node, &message);
-                self.see(node, &Fact::Sent { to: &to, message: &message })?;
-                for to in &to {
-                    if self.flight.len() >= FLIGHT_MAX {
-                        self.flight.pop_front();
-                    }
-                    self.flight.push_back(Envelope { to, message: message.clone(), due: now, weighed: false });
-                }
-                Ok(())
-            }
-            Action::Persist { ticket, record } => {
-                self.trace.fold(now, node, &record);
-                self.seats[seat].disk.note(&record);
-                self.seats[seat].disk.waiting.push_back((ticket, record));
-                Ok(())
-            }
-            Action::Apply { first, entries, tag } => {
-                for (slot, entry, tag) in applied(first, &entries, tag) {
-                    self.trace.fold(now, node, &(slot, entry, tag));
-                    self.see(node, &Fact::Applied { slot, entry, tag })?;
-                }
-                Ok(())
-            }
-            Action::ProposalRefused { tag, error } => {
-                self.trace.fold(now, node, &(1u8, tag));
-                self.see(node, &Fact::Refused { tag, error })
-            }
-            Action::InDoubt { tag } => {
-                self.trace.fold(now, node, &(2u8, tag));
-                self.see(node, &Fact::InDoubt { tag })
-            }
-            Action::ReadReady { tag, slot } => {
-                self.trace.fold(now, node, &(3u8, tag, slot));
-                self.see(node, &Fact::ReadReady { tag, slot })
-            }
-            Action::ReadFailed { tag, error } => {
-                self.trace.fold(now, node, &(4u8, tag));
-                self.see(node, &Fact::ReadFailed { tag, error })
-            }
-            Action::FetchLog { id, slots, bytes_max } => {
-                self.trace.fold(now, node, &(5u8, slots));
-                self.seats[seat].disk.fetches.push_back((id, slots, bytes_max));
-                Ok(())
-            }
-            Action::RoleChanged { role, ballot, reason, .. } => {
-                self.trace.fold(now, node, &(6u8, role, ballot));
-                self.see(node, &Fact::Role { role, ballot, reason })
-            }
-            Action::Fenced { reason } => {
-                self.trace.fold(now, node, &(7u8, reason));
-                self.see(node, &Fact::Fenced { reason })
-            }
-        }
     }
 }

@@ -2,40 +2,17 @@
 //!
 //! A client is a state machine like everything else here: the world tells it what happened, it answers with wishes.
 
+mod asks;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 use paxos_core::{Instant, NodeId};
 
+pub use asks::{Ask, Asks, Manner, Operation, OperationId};
+
 use crate::resp::{self, Replies, Reply};
 use crate::rng::{Concern, Rng};
-
-/// Names one operation of one client, for ever.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct OperationId {
-    /// Which client.
-    pub client: u32,
-    /// From 1.
-    pub number: u64,
-}
-
-/// What a client asks for, however often it has to be sent.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Operation {
-    /// Its name.
-    pub id: OperationId,
-    /// The command, without the ONCE before it.
-    pub args: Vec<Bytes>,
-    /// Session and sequence, if it is to run at most once however often it is sent.
-    pub once: Option<(Bytes, u64)>,
-}
-
-impl Operation {
-    /// Whether it changes nothing, so that it can be asked again.
-    pub fn is_read(&self) -> bool {
-        matches!(self.args.first().map(|verb| &verb[..]), Some(b"GET" | b"STRLEN" | b"EXISTS" | b"MGET"))
-    }
-}
 
 /// What a client wants the world to do, or to know.
 #[derive(Debug)]
@@ -56,60 +33,6 @@ pub enum Wish {
     Unknown(OperationId),
     /// The server sent what no server should.
     Nonsense(String),
-}
-
-/// How a client behaves.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Manner {
-    /// Its name.
-    pub client: u32,
-    /// When it begins, in microseconds of the world.
-    pub begins_us: u64,
-    /// Most operations without a reply at once.
-    pub depth: usize,
-    /// Gives up a connection on which a reply is late by this much, in microseconds.
-    pub patience_us: u64,
-    /// Uses a session for what writes.
-    pub once: bool,
-    /// What it asks for.
-    pub asks: Asks,
-}
-
-/// What a client asks for, and when.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Asks {
-    /// Drawn from the seed.
-    Drawn {
-        /// How many operations it begins in all.
-        operations: u64,
-        /// Between bursts, in microseconds on average.
-        think_us: u64,
-        /// How many keys there are.
-        keys: u64,
-    },
-    /// One by one, by rising time; those of one moment are sent together.
-    Listed(Vec<Ask>),
-}
-
-/// One operation of a list.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Ask {
-    /// Its number among its client's, for ever.
-    pub number: u64,
-    /// It begins no earlier.
-    pub due: Instant,
-    /// The command, without the ONCE before it.
-    pub args: Vec<Bytes>,
-}
-
-impl Asks {
-    /// How many operations there are.
-    pub fn count(&self) -> u64 {
-        match self {
-            Asks::Drawn { operations, .. } => *operations,
-            Asks::Listed(asks) => asks.len() as u64,
-        }
-    }
 }
 
 /// One client.
@@ -163,8 +86,9 @@ enum Asked {
 }
 
 impl Client {
-    /// A client that knows these nodes, of which there must be one. All its choices come from the seed and its name.
-    pub fn new(seed: u64, manner: Manner, nodes: Vec<NodeId>) -> Client {
+    /// A client that knows these nodes, of which there must be one, and is to be woken when it begins. All its choices
+    /// come from the seed and its name.
+    pub fn new(seed: u64, manner: Manner, begins: Instant, nodes: Vec<NodeId>) -> Client {
         let name = u64::from(manner.client);
         let mut choices = Rng::keyed(seed, Concern::Workload, name, 1);
         let favourite = choices.pick(&nodes);
@@ -188,7 +112,7 @@ impl Client {
             next_burst,
             last_due: Instant::default(),
             pause_until: Instant::default(),
-            wake_at: None,
+            wake_at: Some(begins),
         }
     }
 
@@ -206,6 +130,8 @@ impl Client {
         }
         // Behind what began last, so that the times of a list tell bursts apart.
         self.next_burst = self.next_burst.min(now.max(self.last_due.plus_us(1)));
+        // What it wanted to be woken for is sooner now, and a list has it there from the beginning.
+        self.wake_at = None;
         self.go_on(now, wishes);
     }
 
@@ -256,11 +182,13 @@ impl Client {
         self.go_on(now, wishes);
     }
 
-    /// It may be the time that it wished to be told of; if not, it has changed its mind since.
+    /// Whether this is the time that it wished to be told of; if not, it has changed its mind since.
+    pub fn is_to_be_woken(&self, now: Instant) -> bool {
+        self.wake_at == Some(now)
+    }
+
+    /// It is the time that it wished to be told of.
     pub fn woken(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
-        if self.wake_at.is_some_and(|at| at != now) {
-            return;
-        }
         self.wake_at = None;
         if self.waits_since().is_some_and(|since| now.since_us(since) >= self.manner.patience_us) {
             wishes.push(Wish::HangUp);
@@ -419,64 +347,6 @@ impl Client {
             wishes.push(Wish::Send(bytes.into()));
         }
     }
-
-    /// Begins what is due together, and notes when the next operations are.
-    fn begin_burst(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
-        match &self.manner.asks {
-            Asks::Drawn { operations, think_us, keys } => {
-                let (due, keys) = (self.next_burst, *keys);
-                let burst = self.wants.between(1, self.manner.depth as u64);
-                // Never in the same moment, so that the times of a list tell bursts apart.
-                self.next_burst = now.plus_us((self.wants.exponential(*think_us) * burst).max(1));
-                for _ in 0..burst.min(*operations - self.begun) {
-                    let args = drawn(&mut self.wants, self.manner.client, self.begun + 1, keys);
-                    self.begin(Ask { number: self.begun + 1, due, args }, wishes);
-                }
-            }
-            Asks::Listed(asks) => {
-                let rest = &asks[self.begun as usize..];
-                let due = rest.first().map(|ask| ask.due);
-                let burst: Vec<Ask> = rest.iter().take_while(|ask| Some(ask.due) == due).cloned().collect();
-                if let Some(next) = rest.get(burst.len()) {
-                    self.next_burst = next.due;
-                }
-                burst.into_iter().for_each(|ask| self.begin(ask, wishes));
-            }
-        }
-    }
-
-    fn begin(&mut self, ask: Ask, wishes: &mut Vec<Wish>) {
-        self.begun += 1;
-        self.last_due = ask.due;
-        let id = OperationId { client: self.manner.client, number: ask.number };
-        let mut operation = Operation { id, args: ask.args, once: None };
-        if self.manner.once && !operation.is_read() {
-            self.sequence += 1;
-            operation.once = self.session.clone().map(|session| (session, self.sequence));
-        }
-        wishes.push(Wish::Asked(operation.clone(), ask.due));
-        self.waiting.push_back(operation);
-    }
-}
-
-/// What a client asks for next. Every write is different from all others, so that the log tells whose it is.
-fn drawn(rng: &mut Rng, client: u32, number: u64, keys: u64) -> Vec<Bytes> {
-    let key = rng.below(keys);
-    let token = format!("{client}.{number}");
-    let words: Vec<String> = match rng.below(16) {
-        0..4 => vec!["GET".into(), format!("k{key}")],
-        4 => vec!["GET".into(), format!("n{key}")],
-        5..8 => vec!["SET".into(), format!("k{key}"), token],
-        8..11 => vec!["APPEND".into(), format!("k{key}"), format!("[{token}]")],
-        11..14 => {
-            // A sum in which every addend can be told apart, and which never overflows.
-            let addend = u64::from(client) * 1_000_000 + number;
-            vec!["INCRBY".into(), format!("n{key}"), addend.to_string()]
-        }
-        14 => vec!["GETSET".into(), format!("k{key}"), token],
-        _ => vec!["SET".into(), format!("k{key}"), token, "NX".into()],
-    };
-    words.into_iter().map(Bytes::from).collect()
 }
 
 /// The node in `MOVED <slot> n<id>:<port>`.

@@ -15,26 +15,44 @@ pub struct Clock {
     since: Instant,
     /// In 1/1024.
     rate: u64,
+    /// From when until when it stands still, if it did lately.
+    frozen: (Instant, Instant),
 }
 
 impl Clock {
     /// A clock that starts anywhere. `drift` is how far its rate may be from 1, in 1/1024 either way.
     pub fn new(now: Instant, drift: u64, rng: &mut Rng) -> Clock {
         let drift = drift.min(RATE_ONE - 1);
-        Clock { start_us: rng.below(1 << 40), since: now, rate: rng.between(RATE_ONE - drift, RATE_ONE + drift) }
+        let start_us = rng.below(1 << 40);
+        Clock { start_us, since: now, rate: rng.between(RATE_ONE - drift, RATE_ONE + drift), frozen: (now, now) }
+    }
+
+    /// It stands still for so long.
+    pub fn freeze(&mut self, now: Instant, us: u64) {
+        self.thaw(now);
+        self.frozen = (now, now.plus_us(us));
+    }
+
+    /// If it stands still it goes on, from what it shows.
+    pub fn thaw(&mut self, now: Instant) {
+        *self = Clock { start_us: self.read(now).as_us(), since: now, frozen: (now, now), ..*self };
     }
 
     /// What the clock shows at a moment of the world.
     #[inline]
     pub fn read(&self, now: Instant) -> Instant {
-        Instant::from_us(self.start_us + now.since_us(self.since) * self.rate / RATE_ONE)
+        let (from, until) = self.frozen;
+        let stood_us = now.min(until).since_us(from);
+        Instant::from_us(self.start_us + (now.since_us(self.since) - stood_us) * self.rate / RATE_ONE)
     }
 
     /// The first moment of the world at which the clock shows `local` or more.
     #[inline]
     pub fn when(&self, local: Instant) -> Instant {
         let us = local.as_us().saturating_sub(self.start_us);
-        self.since.plus_us((us.saturating_mul(RATE_ONE)).div_ceil(self.rate))
+        let when = self.since.plus_us((us.saturating_mul(RATE_ONE)).div_ceil(self.rate));
+        let (from, until) = self.frozen;
+        if when > from { when.plus_us(until.since_us(from)) } else { when }
     }
 }
 
@@ -48,7 +66,14 @@ mod tests {
         let mut rng = Rng::new(3, Concern::Clock);
         for _ in 0..1_000 {
             let since = Instant::from_us(rng.below(1 << 30));
-            let clock = Clock::new(since, 512, &mut rng);
+            let mut clock = Clock::new(since, 512, &mut rng);
+            if rng.coin() {
+                let froze = since.plus_us(rng.below(1 << 20));
+                let shown = clock.read(froze);
+                clock.freeze(froze, rng.below(1 << 29));
+                assert_eq!(clock.read(froze), shown);
+            }
+            let since = clock.since;
             let local = clock.read(since).plus_us(rng.below(1 << 30));
             let when = clock.when(local);
             assert!(clock.read(when) >= local);

@@ -142,7 +142,7 @@ impl<O: Observer> World<O> {
 
     pub(crate) fn towards_node(&mut self, connection: usize, event: Event) {
         let client = self.clients[self.connections[connection].client].name();
-        let delay = self.network.client_delay(Stream::ToNode { client }, &mut self.decisions);
+        let delay = self.network.client_delay(self.now, Stream::ToNode { client }, &mut self.decisions);
         let line = &mut self.connections[connection];
         line.to_node_last = line.to_node_last.max(self.now.plus_us(delay));
         self.heap.push(line.to_node_last, event);
@@ -150,7 +150,7 @@ impl<O: Observer> World<O> {
 
     pub(crate) fn towards_client(&mut self, connection: usize, event: Event) {
         let client = self.clients[self.connections[connection].client].name();
-        let delay = self.network.client_delay(Stream::ToClient { client }, &mut self.decisions);
+        let delay = self.network.client_delay(self.now, Stream::ToClient { client }, &mut self.decisions);
         let line = &mut self.connections[connection];
         line.to_client_last = line.to_client_last.max(self.now.plus_us(delay));
         self.heap.push(line.to_client_last, event);

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use paxos_core::NodeId;
+use paxos_core::{Instant, NodeId};
 
 use crate::rng::{Concern, Rng};
 
@@ -56,6 +56,8 @@ pub enum Departure {
     Astray,
     /// Its second arrival is at another node.
     AgainAstray,
+    /// Its bytes are not what was sent.
+    Garbled(Garble),
     /// A crash keeps of unsynced writes what this number says.
     Torn(u64),
     /// A crash keeps every unsynced write.
@@ -71,6 +73,17 @@ pub struct Decision {
     pub number: u32,
     /// What.
     pub departure: Departure,
+}
+
+/// How bytes can differ from what was sent where no checksum of a link can tell.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Garble {
+    /// Only so many bytes of the frame are left, counted again from 0 where it ends.
+    Short(u64),
+    /// The frame twice, as one.
+    Joined,
+    /// The same message, as of another cluster.
+    Foreign,
 }
 
 /// What a crash leaves of writes that nothing had synced.
@@ -98,6 +111,8 @@ pub struct Fate {
     pub astray: bool,
     /// The second time it does.
     pub again_astray: bool,
+    /// Its bytes are not what was sent.
+    pub garble: Option<Garble>,
     /// What a crash leaves.
     pub leaves: Leaves,
 }
@@ -108,16 +123,25 @@ pub struct Decisions {
     /// `None`: only what is listed departs from the plain world.
     seed: Option<u64>,
     streams: BTreeMap<Stream, Taken>,
-    kept: Option<Vec<Decision>>,
+    kept: Option<Vec<(Instant, Decision)>>,
 }
 
 #[derive(Debug, Default)]
 struct Taken {
     count: u32,
     /// By rising number; those before `at` are taken.
-    listed: Vec<(u32, Departure)>,
+    listed: Vec<Listed>,
     at: usize,
     base: u64,
+}
+
+/// A departure of a list.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Listed {
+    number: u32,
+    /// Whatever has its turn then departs, whichever number that is now; without it the number decides.
+    moment: Option<Instant>,
+    departure: Departure,
 }
 
 impl Decisions {
@@ -128,9 +152,19 @@ impl Decisions {
 
     /// Nothing departs from the plain world but these.
     pub fn listed(decisions: &[Decision]) -> Decisions {
+        Decisions::of(decisions.iter().map(|decision| (None, *decision)))
+    }
+
+    /// The same, but each departure meets what has its turn at its moment, or next after it. So a list of one run can
+    /// be tried on another one in which less is sent, and the same things have other numbers.
+    pub fn timed(decisions: &[(Instant, Decision)]) -> Decisions {
+        Decisions::of(decisions.iter().map(|(moment, decision)| (Some(*moment), *decision)))
+    }
+
+    fn of(decisions: impl Iterator<Item = (Option<Instant>, Decision)>) -> Decisions {
         let mut streams: BTreeMap<Stream, Taken> = BTreeMap::new();
-        for decision in decisions {
-            streams.entry(decision.stream).or_default().listed.push((decision.number, decision.departure));
+        for (moment, Decision { stream, number, departure }) in decisions {
+            streams.entry(stream).or_default().listed.push(Listed { number, moment, departure });
         }
         streams.values_mut().for_each(|taken| taken.listed.sort_unstable());
         Decisions { seed: None, streams, kept: None }
@@ -141,8 +175,8 @@ impl Decisions {
         self.kept = Some(Vec::new());
     }
 
-    /// The departures that were written down.
-    pub fn kept(&self) -> &[Decision] {
+    /// The departures that were written down, each with its moment.
+    pub fn kept(&self) -> &[(Instant, Decision)] {
         self.kept.as_deref().unwrap_or_default()
     }
 
@@ -152,14 +186,14 @@ impl Decisions {
     }
 
     /// The next decision of a stream; `draw` makes it if decisions are drawn.
-    pub fn decide(&mut self, stream: Stream, draw: impl FnOnce(&mut Rng) -> Fate) -> Fate {
+    pub fn decide(&mut self, now: Instant, stream: Stream, draw: impl FnOnce(&mut Rng) -> Fate) -> Fate {
         let (number, mut listed) = self.take(stream);
         let fate = match &mut listed {
             Some(rng) => draw(rng),
-            None => self.listed_fate(stream, number),
+            None => self.listed_fate(now, stream, number),
         };
         if let Some(kept) = &mut self.kept {
-            kept.extend(fate.departures().map(|departure| Decision { stream, number, departure }));
+            kept.extend(fate.departures().map(|departure| (now, Decision { stream, number, departure })));
         }
         fate
     }
@@ -176,14 +210,21 @@ impl Decisions {
         (taken.count, self.seed.map(|_| Rng::numbered(taken.base, u64::from(taken.count))))
     }
 
-    fn listed_fate(&mut self, stream: Stream, number: u32) -> Fate {
+    fn listed_fate(&mut self, now: Instant, stream: Stream, number: u32) -> Fate {
         let mut fate = Fate::default();
         let Some(taken) = self.streams.get_mut(&stream) else { return fate };
-        while let Some((listed, departure)) = taken.listed.get(taken.at)
-            && *listed <= number
-        {
-            if *listed == number {
-                fate.depart(*departure);
+        let mut together = None;
+        while let Some(Listed { number: listed, moment, departure }) = taken.listed.get(taken.at).copied() {
+            let departs = match moment {
+                // What was decided at one address stays together, and nothing else joins it.
+                Some(moment) if moment > now || together.is_some_and(|number| number != listed) => break,
+                Some(_) => true,
+                None if listed > number => break,
+                None => listed == number,
+            };
+            if departs {
+                together = Some(listed);
+                fate.depart(departure);
             }
             taken.at += 1;
         }
@@ -213,6 +254,7 @@ impl Fate {
             Departure::Again(us) => self.again_us = Some(us),
             Departure::Astray => self.astray = true,
             Departure::AgainAstray => self.again_astray = true,
+            Departure::Garbled(garble) => self.garble = Some(garble),
             Departure::Torn(number) => self.leaves = Leaves::Torn(number),
             Departure::Kept => self.leaves = Leaves::Kept,
         }
@@ -230,6 +272,7 @@ impl Fate {
             self.again_us.map(Departure::Again),
             self.astray.then_some(Departure::Astray),
             self.again_astray.then_some(Departure::AgainAstray),
+            self.garble.map(Departure::Garbled),
             leaves,
         ]
         .into_iter()
@@ -243,6 +286,7 @@ mod tests {
 
     const LINK: Stream = Stream::Link { from: NodeId(1), to: NodeId(2) };
     const BACK: Stream = Stream::Link { from: NodeId(2), to: NodeId(1) };
+    const NOW: Instant = Instant::from_us(7);
 
     fn rough(rng: &mut Rng) -> Fate {
         Fate { late_us: rng.below(3), lost: rng.coin(), again_us: rng.coin().then_some(7), ..Fate::default() }
@@ -257,28 +301,51 @@ mod tests {
                 if at % 5 == 0 {
                     drawn.skip(LINK);
                 }
-                drawn.decide(if at % 3 == 0 { BACK } else { LINK }, rough)
+                drawn.decide(Instant::from_us(at), if at % 3 == 0 { BACK } else { LINK }, rough)
             })
             .collect();
-        let mut listed = Decisions::listed(drawn.kept());
-        for (at, fate) in fates.iter().enumerate() {
-            if at % 5 == 0 {
-                listed.skip(LINK);
+        let numbered: Vec<Decision> = drawn.kept().iter().map(|(_, decision)| *decision).collect();
+        for mut listed in [Decisions::listed(&numbered), Decisions::timed(drawn.kept())] {
+            for (at, fate) in (0..).zip(&fates) {
+                if at % 5 == 0 {
+                    listed.skip(LINK);
+                }
+                let stream = if at % 3 == 0 { BACK } else { LINK };
+                let again = listed.decide(Instant::from_us(at), stream, |_| unreachable!("it is listed"));
+                assert_eq!(again, *fate, "decision {at}");
             }
-            let again = listed.decide(if at % 3 == 0 { BACK } else { LINK }, |_| unreachable!("it is listed"));
-            assert_eq!(again, *fate, "decision {at}");
         }
         assert!(fates.iter().any(|fate| fate.lost) && fates.iter().any(|fate| *fate == Fate::default()));
+    }
+
+    #[test]
+    fn what_is_taken_again_at_its_moment_meets_what_comes_then_one_by_one() {
+        let at = |us, number, departure| (Instant::from_us(us), Decision { stream: LINK, number, departure });
+        let kept = [
+            at(10, 4, Departure::Late(3)),
+            at(10, 4, Departure::Again(5)),
+            at(20, 9, Departure::Lost),
+            at(21, 10, Departure::Lost),
+        ];
+        let mut decisions = Decisions::timed(&kept);
+        let mut fate = |us| decisions.decide(Instant::from_us(us), LINK, |_| unreachable!("it is listed"));
+        let plain = Fate::default();
+        assert_eq!(fate(9), plain);
+        assert_eq!(fate(12), Fate { late_us: 3, again_us: Some(5), ..plain });
+        assert_eq!(fate(13), plain);
+        assert_eq!([fate(22), fate(22), fate(22)], [Fate { lost: true, ..plain }, Fate { lost: true, ..plain }, plain]);
     }
 
     #[test]
     fn a_decision_that_falls_away_shifts_no_other_stream() {
         let (mut one, mut other) = (Decisions::drawn(5), Decisions::drawn(5));
         other.skip(LINK);
-        let pair: Vec<(Fate, Fate)> = (0..50).map(|_| (one.decide(BACK, rough), other.decide(BACK, rough))).collect();
+        let pair: Vec<(Fate, Fate)> =
+            (0..50).map(|_| (one.decide(NOW, BACK, rough), other.decide(NOW, BACK, rough))).collect();
         assert!(pair.iter().all(|(one, other)| one == other));
-        assert_ne!(Decisions::drawn(6).decide(BACK, |rng| Fate { late_us: rng.draw(), ..Fate::default() }).late_us, {
-            Decisions::drawn(5).decide(BACK, |rng| Fate { late_us: rng.draw(), ..Fate::default() }).late_us
-        });
+        assert_ne!(
+            Decisions::drawn(6).decide(NOW, BACK, |rng| Fate { late_us: rng.draw(), ..Fate::default() }).late_us,
+            { Decisions::drawn(5).decide(NOW, BACK, |rng| Fate { late_us: rng.draw(), ..Fate::default() }).late_us }
+        );
     }
 }

@@ -5,7 +5,7 @@ use paxos_core::{Instant, NodeId, Role};
 
 use crate::ambush::Ambush;
 use crate::client::Client;
-use crate::nemesis::Fault;
+use crate::nemesis::{Fault, Lone};
 use crate::network::Quality;
 use crate::observer::{Fact, Observer, Violation};
 use crate::seat::Seat;
@@ -14,8 +14,8 @@ use crate::world::{Event, NOBODY, World};
 /// When the faults ended, and how long the world may take from then on to come to rest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Healed {
-    at: Instant,
-    patience_us: u64,
+    pub(crate) at: Instant,
+    pub(crate) patience_us: u64,
 }
 
 impl<O: Observer> World<O> {
@@ -24,7 +24,7 @@ impl<O: Observer> World<O> {
     }
 
     pub(crate) fn strike(&mut self, fault: &Fault) -> Result<(), Violation> {
-        if self.healed.is_some() {
+        if self.healed.is_some() || !self.can_afford(fault) {
             return Ok(());
         }
         if self.trace.prints() {
@@ -83,6 +83,17 @@ impl<O: Observer> World<O> {
                 self.ambush = Some(Ambush { late_us: *late_us, us: *us, then: *then, victim: None });
                 Ok(())
             }
+            Fault::Wipe { node, down_us, remedy } => self.wipe(self.seat_of(*node), *down_us, *remedy),
+            Fault::OldImage { node, us, down_us } => self.back_up(self.seat_of(*node), *us, *down_us),
+            Fault::FreezeClock { node, us } => {
+                let seat = self.seat_of(*node);
+                self.seats[seat].clock.freeze(self.now, *us);
+                Ok(())
+            }
+            Fault::CutLeader { lone, us } => {
+                self.cut_leader(*lone, *us);
+                Ok(())
+            }
             Fault::Remove { node } => {
                 let seat = self.seat_of(*node);
                 self.seats[seat].removed = true;
@@ -91,9 +102,33 @@ impl<O: Observer> World<O> {
         }
     }
 
-    pub(crate) fn decapitate(&mut self, down_us: u64) -> Result<(), Violation> {
+    /// Whoever leads loses its links for a while, or one direction of them.
+    fn cut_leader(&mut self, lone: Lone, us: u64) {
+        let Some(seat) = self.leader() else { return };
+        let node = self.seats[seat].id;
+        let others = self.seats.iter().map(|seat| seat.id).filter(|other| *other != node);
+        let cuts: Vec<(NodeId, NodeId)> = others
+            .flat_map(|other| match lone {
+                Lone::Deaf => vec![(other, node)],
+                Lone::Mute => vec![(node, other)],
+                Lone::Alone | Lone::Gone => vec![(other, node), (node, other)],
+            })
+            .collect();
+        cuts.iter().for_each(|(from, to)| self.network.cut(*from, *to));
+        self.after(us, Event::Mend { cuts });
+        if lone == Lone::Gone {
+            self.unreachable.insert(seat);
+            self.after(us, Event::MendClients { seat });
+        }
+    }
+
+    fn leader(&self) -> Option<usize> {
         let leads = |seat: &Seat| seat.node().is_some_and(|node| matches!(node.replica().role(), Role::Leading { .. }));
-        match self.seats.iter().position(leads) {
+        self.seats.iter().position(leads)
+    }
+
+    pub(crate) fn decapitate(&mut self, down_us: u64) -> Result<(), Violation> {
+        match self.leader() {
             Some(seat) if self.healed.is_none() => self.crash(seat, Some(down_us), true),
             Some(_) | None => Ok(()),
         }
@@ -130,12 +165,15 @@ impl<O: Observer> World<O> {
         self.network.heal(Quality::CALM);
         self.unreachable.clear();
         self.ambush = None;
+        self.take_strangers_away()?;
         for seat in 0..self.seats.len() {
             self.seats[seat].stalled_until = self.now;
             self.seats[seat].down_us = 0;
             if self.seats[seat].removed {
                 continue;
             }
+            self.seats[seat].clock.thaw(self.now);
+            self.arm(seat);
             let life = self.seats[seat].life;
             self.resume(seat, life)?;
             if self.seats[seat].is_down() {
@@ -148,11 +186,15 @@ impl<O: Observer> World<O> {
         Ok(())
     }
 
-    /// How long the healed world may take: 20 election time-outs, and what clients need at the most to notice that an
-    /// old connection is dead, to hear CLUSTERDOWN, and to ask for what they had not asked for yet.
+    /// How long the healed world may take, if the scenario does not say: 20 election time-outs, and what clients need
+    /// at the most to notice that an old connection is dead, to hear CLUSTERDOWN, and to ask for what they had not asked
+    /// for yet.
     fn patience_us(&self) -> u64 {
         /// One operation of many, on calm links and disks.
         const OPERATION_US: u64 = 5_000;
+        if let Some(rest_us) = self.scenario.rest_us {
+            return rest_us;
+        }
         let config = &self.scenario.config;
         let patience = self.scenario.clients.iter().map(|manner| manner.patience_us).max().unwrap_or(0);
         let operations: u64 = self.clients.iter().map(Client::left).sum();

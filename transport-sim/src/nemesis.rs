@@ -3,9 +3,13 @@
 //! Swarm testing (Groce et al., 2012): each kind of fault is on in half of the seeds, and how often it strikes is
 //! log-uniform, so that some seeds are all of one kind and some are calm.
 
-use paxos_core::{Genesis, Instant, NodeId};
+mod plan;
 
-use crate::rng::Rng;
+use paxos_core::NodeId;
+
+pub use plan::{plan, plan_more};
+
+use crate::lost::Remedy;
 
 /// Something that goes wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -116,10 +120,72 @@ pub enum Fault {
         /// Which one.
         node: NodeId,
     },
+    /// A process dies and finds its disk empty.
+    Wipe {
+        /// Which one.
+        node: NodeId,
+        /// For how long it is down.
+        down_us: u64,
+        /// What its operator does then.
+        remedy: Remedy,
+    },
+    /// A disk is copied and its process restarted, and later restarted once more, on the copy.
+    OldImage {
+        /// Whose.
+        node: NodeId,
+        /// From the copy until it is put back.
+        us: u64,
+        /// For how long it is down each time.
+        down_us: u64,
+    },
+    /// A node's clock stands still for a while.
+    FreezeClock {
+        /// Whose.
+        node: NodeId,
+        /// For how long.
+        us: u64,
+    },
+    /// Whoever leads is cut off for a while.
+    CutLeader {
+        /// From whom.
+        lone: Lone,
+        /// For how long.
+        us: u64,
+    },
+}
+
+/// How a leader is cut off.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lone {
+    /// It hears no node.
+    Deaf,
+    /// No node hears it.
+    Mute,
+    /// Both.
+    Alone,
+    /// Both, and no client reaches it.
+    Gone,
+}
+
+impl Lone {
+    /// All of them.
+    pub const ALL: [Lone; 4] = [Lone::Deaf, Lone::Mute, Lone::Alone, Lone::Gone];
+
+    /// Its word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Lone::Deaf => "deaf",
+            Lone::Mute => "mute",
+            Lone::Alone => "alone",
+            Lone::Gone => "gone",
+        }
+    }
 }
 
 /// How many kinds of fault there are.
-pub const FAULT_KINDS: usize = 15;
+pub const FAULT_KINDS: usize = 19;
+/// Kinds of an earlier age, drawn from a stream of their own: whatever is added later shifts none of them.
+pub(crate) const FIRST_KINDS: usize = 15;
 
 /// The kind of `Fault::Ambush`.
 pub(crate) const AMBUSH: usize = 14;
@@ -159,6 +225,10 @@ impl Fault {
         "storm",
         "remove",
         "ambush",
+        "wipe",
+        "old-image",
+        "clock-freeze",
+        "leader-cut",
     ];
 
     /// The nodes that it names.
@@ -172,13 +242,16 @@ impl Fault {
             | Fault::HandOver { to: node }
             | Fault::DiskStall { node, .. }
             | Fault::DiskFailure { node, .. }
+            | Fault::Wipe { node, .. }
+            | Fault::OldImage { node, .. }
+            | Fault::FreezeClock { node, .. }
             | Fault::Remove { node } => vec![*node],
             Fault::PowerLoss { nodes, .. } => nodes.clone(),
             Fault::Partition { cuts, .. } => cuts.iter().flat_map(|(from, to)| [*from, *to]).collect(),
             Fault::Clog { from, to, .. } => vec![*from, *to],
             Fault::Ambush { then: Then::Stands { hears, .. }, .. } => vec![*hears],
             Fault::Ambush { then: Then::Dies { .. }, .. } => Vec::new(),
-            Fault::Decapitate { .. } | Fault::Storm { .. } => Vec::new(),
+            Fault::Decapitate { .. } | Fault::Storm { .. } | Fault::CutLeader { .. } => Vec::new(),
         }
     }
 
@@ -189,12 +262,16 @@ impl Fault {
             | Fault::PowerLoss { down_us, .. }
             | Fault::Terminate { down_us, .. }
             | Fault::DiskFailure { down_us, .. }
+            | Fault::Wipe { down_us, .. }
             | Fault::Decapitate { down_us } => vec![down_us],
             Fault::Pause { us, .. }
             | Fault::Partition { us, .. }
             | Fault::Clog { us, .. }
             | Fault::CutClients { us, .. }
+            | Fault::FreezeClock { us, .. }
+            | Fault::CutLeader { us, .. }
             | Fault::DiskStall { us, .. } => vec![us],
+            Fault::OldImage { us, down_us, .. } => vec![us, down_us],
             Fault::Ambush { late_us, us, then: Then::Dies { down_us: gone } | Then::Stands { us: gone, .. } } => {
                 vec![late_us, us, gone]
             }
@@ -227,6 +304,10 @@ impl Fault {
             | Fault::Decapitate { .. }
             | Fault::Storm { .. }
             | Fault::Ambush { .. }
+            | Fault::Wipe { .. }
+            | Fault::OldImage { .. }
+            | Fault::FreezeClock { .. }
+            | Fault::CutLeader { .. }
             | Fault::Remove { .. } => (!self.nodes().contains(&gone)).then(|| self.clone()),
         }
     }
@@ -249,115 +330,10 @@ impl Fault {
             Fault::Storm { .. } => 12,
             Fault::Remove { .. } => 13,
             Fault::Ambush { .. } => AMBUSH,
+            Fault::Wipe { .. } => 15,
+            Fault::OldImage { .. } => 16,
+            Fault::FreezeClock { .. } => 17,
+            Fault::CutLeader { .. } => 18,
         }
     }
-}
-
-/// Draws the faults of a seed: when, and what. `only`: this kind alone, as often as it may be.
-pub fn plan(genesis: &Genesis, start: Instant, us: u64, only: Option<usize>, rng: &mut Rng) -> Vec<(Instant, Fault)> {
-    let nodes: Vec<NodeId> = genesis.membership().members().map(|member| member.node).collect();
-    let mut plan = Vec::new();
-    for kind in 0..FAULT_KINDS {
-        // Every kind draws the same numbers whether it is on or not, so that kinds do not shift each other.
-        let mut rng = rng.split();
-        let most = match kind {
-            0 | 3 | 4 => 24,
-            5..=7 | 9 | 11 | 12 | AMBUSH => 12,
-            1 | 2 | 8 | 10 => 6,
-            _ => 1,
-        };
-        let (coin, drawn) = (rng.coin(), rng.log_uniform(1, most));
-        let (on, times) = match only {
-            Some(only) => (only == kind, most),
-            None => (coin, drawn),
-        };
-        for _ in 0..times {
-            let at = start.plus_us(rng.below(us));
-            let fault = draw(kind, &nodes, genesis, &mut rng);
-            if on && let Some(fault) = fault {
-                plan.push((at, fault));
-            }
-        }
-    }
-    plan.sort_by_key(|(at, _)| *at);
-    plan
-}
-
-fn draw(kind: usize, nodes: &[NodeId], genesis: &Genesis, rng: &mut Rng) -> Option<Fault> {
-    let node = rng.pick(nodes);
-    let down_us = rng.log_uniform(1_000, 8_000_000);
-    let us = rng.log_uniform(10_000, 6_000_000);
-    Some(match kind {
-        0 => Fault::Crash { node, down_us },
-        1 => Fault::PowerLoss { nodes: subset(nodes, rng), down_us },
-        2 => Fault::Terminate { node, down_us },
-        3 => Fault::Pause { node, us },
-        4 => Fault::Partition { cuts: partition(nodes, rng), us },
-        5 => Fault::Clog { from: node, to: rng.pick(nodes), us },
-        6 => Fault::CutClients { node, us },
-        7 => Fault::ResetClients { node },
-        8 => Fault::HandOver { to: node },
-        9 => Fault::DiskStall { node, us },
-        10 => Fault::DiskFailure { node, operations: rng.below(6), down_us },
-        11 => Fault::Decapitate { down_us },
-        12 => Fault::Storm {
-            loss: rng.between(200_000, 800_000),
-            us: rng.log_uniform(10_000, 2_000_000),
-            down_us: rng.coin().then_some(down_us),
-        },
-        AMBUSH => {
-            let late_us = rng.log_uniform(100_000, 3_000_000);
-            // It stands until what was held back has arrived, and longer.
-            // A learner promises nothing, so that it can best be asked for what is chosen.
-            let learner = genesis.membership().learners().first().map_or(node, |learner| learner.node);
-            let hears = if rng.coin() { learner } else { node };
-            let stands = Then::Stands { us: late_us + rng.log_uniform(10_000, 2_000_000), hears };
-            let then = if rng.coin() { stands } else { Then::Dies { down_us } };
-            Fault::Ambush { late_us, us: rng.log_uniform(1_000, 50_000), then }
-        }
-        _ => {
-            // A cluster goes on as long as both its quorums can still be had.
-            let (quorum, voters) = (genesis.membership().quorum(), genesis.membership().voters().len());
-            let needed = quorum.phase1_size(voters).max(quorum.phase2_size(voters));
-            return (needed < voters).then_some(Fault::Remove { node });
-        }
-    })
-}
-
-fn subset(nodes: &[NodeId], rng: &mut Rng) -> Vec<NodeId> {
-    if rng.coin() {
-        return nodes.to_vec();
-    }
-    nodes.iter().copied().filter(|_| rng.coin()).collect()
-}
-
-/// A partition of any shape; half of all shapes cut one way only.
-fn partition(nodes: &[NodeId], rng: &mut Rng) -> Vec<(NodeId, NodeId)> {
-    let one_way = rng.coin();
-    let shape = rng.below(5);
-    let centre = rng.pick(nodes);
-    let sides: Vec<bool> = nodes.iter().map(|_| rng.coin()).collect();
-    let chance = rng.between(100_000, 900_000);
-    let place = |node: NodeId| nodes.iter().position(|other| *other == node).unwrap_or(0);
-    let mut cuts = Vec::new();
-    for &from in nodes {
-        for &to in nodes {
-            if from == to {
-                continue;
-            }
-            let (one, other) = (place(from), place(to));
-            let cut = match shape {
-                // One node alone; two sides; a hub that alone reaches all; a chain; any directed graph.
-                0 => from == centre || (to == centre && !one_way),
-                1 => sides[one] != sides[other] && (!one_way || sides[one]),
-                2 => from != centre && to != centre,
-                3 => one.abs_diff(other) > 1,
-                _ => rng.chance(chance),
-            };
-            if cut {
-                cuts.push((from, to));
-            }
-        }
-    }
-    cuts
 }

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use paxos_core::{Instant, NodeId};
+use bytes::Bytes;
+use paxos_core::{ClusterId, Header, Instant, Message, NodeId, wire};
 
-use crate::decisions::{Decisions, Fate, Stream};
+use crate::decisions::{Decisions, Fate, Garble, Stream};
 
 /// How good links are. Chances are per million.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +23,8 @@ pub struct Quality {
     pub replay_us_max: u64,
     /// How many messages arrive at another node than they were sent to.
     pub misrouted: u64,
+    /// Of how many messages the bytes are not what was sent.
+    pub garbled: u64,
     /// Whether messages may overtake each other.
     pub reorders: bool,
 }
@@ -35,6 +38,7 @@ impl Quality {
         duplication: 0,
         replay_us_max: 0,
         misrouted: 0,
+        garbled: 0,
         reorders: false,
     };
 }
@@ -55,6 +59,8 @@ pub struct Arrival {
     pub at: Instant,
     /// Not at the node that it was sent to.
     pub astray: bool,
+    /// Its bytes are not what was sent.
+    pub garble: Option<Garble>,
 }
 
 /// What the network did to messages.
@@ -68,6 +74,8 @@ pub struct Mischief {
     pub duplicated: u64,
     /// Delivered to somebody else.
     pub misrouted: u64,
+    /// Delivered cut short, twice in one frame, or as of another cluster.
+    pub garbled: u64,
 }
 
 /// All links.
@@ -147,13 +155,18 @@ impl Network {
             return Arrivals::default();
         }
         let loss = if now < self.storm.0 { self.storm.1.max(quality.loss) } else { quality.loss };
-        let fate = decisions.decide(stream, |rng| {
+        let fate = decisions.decide(now, stream, |rng| {
             let late_us = rng.exponential(quality.jitter_us);
             let (lost, twice) = (rng.chance(loss), rng.chance(quality.duplication));
             let again_us = twice.then(|| rng.log_uniform(1, quality.replay_us_max.max(1)));
             let astray = !lost && rng.chance(quality.misrouted);
             let again_astray = twice && rng.chance(quality.misrouted);
-            Fate { late_us, lost, again_us, astray, again_astray, ..Fate::default() }
+            let garble = (!lost && rng.chance(quality.garbled)).then(|| match rng.below(3) {
+                0 => Garble::Short(rng.below(1 << 16)),
+                1 => Garble::Joined,
+                _ => Garble::Foreign,
+            });
+            Fate { late_us, lost, again_us, astray, again_astray, garble, ..Fate::default() }
         });
         let link = self.links.entry((from, to)).or_default();
         let mut at = now.plus_us(quality.delay_us_min + fate.late_us).max(link.clogged);
@@ -162,8 +175,9 @@ impl Network {
             link.last = at;
         }
         self.mischief.lost += u64::from(fate.lost);
-        let first = (!fate.lost).then_some(Arrival { at, astray: fate.astray });
-        let second = fate.again_us.map(|us| Arrival { at: at.plus_us(us), astray: fate.again_astray });
+        let first = (!fate.lost).then_some(Arrival { at, astray: fate.astray, garble: fate.garble });
+        let second = fate.again_us.map(|us| Arrival { at: at.plus_us(us), astray: fate.again_astray, garble: None });
+        self.mischief.garbled += u64::from(first.is_some_and(|arrival| arrival.garble.is_some()));
         self.mischief.duplicated += u64::from(second.is_some());
         let astray = [first, second].into_iter().flatten().filter(|arrival| arrival.astray).count();
         self.mischief.misrouted += astray as u64;
@@ -171,12 +185,28 @@ impl Network {
     }
 
     /// How long bytes between a client and a node take; a client's stream is never reordered.
-    pub fn client_delay(&mut self, stream: Stream, decisions: &mut Decisions) -> u64 {
+    pub fn client_delay(&mut self, now: Instant, stream: Stream, decisions: &mut Decisions) -> u64 {
         /// Clients are near: what they wait for is not their links.
         const JITTER_US_MAX: u64 = 20_000;
         let jitter_us = self.quality.jitter_us.min(JITTER_US_MAX);
-        let fate = decisions.decide(stream, |rng| Fate { late_us: rng.exponential(jitter_us), ..Fate::default() });
+        let fate = decisions.decide(now, stream, |rng| Fate { late_us: rng.exponential(jitter_us), ..Fate::default() });
         self.quality.delay_us_min + fate.late_us
+    }
+}
+
+/// The bytes of a frame as they arrive. Single flipped bits never do: the checksum of the link finds them, and the
+/// link is closed.
+pub(crate) fn garbled(garble: Garble, frame: &Bytes, message: &Message) -> Bytes {
+    /// Another cluster than that of any world.
+    const ELSEWHERE: ClusterId = ClusterId::new(0xe15e);
+    match garble {
+        Garble::Short(bytes) => frame.slice(..bytes as usize % frame.len().max(1)),
+        Garble::Joined => Bytes::from([&frame[..], &frame[..]].concat()),
+        Garble::Foreign => {
+            let mut bytes = Vec::new();
+            wire::encode(&Header { cluster: ELSEWHERE, ..message.header }, &message.body, &mut bytes);
+            bytes.into()
+        }
     }
 }
 

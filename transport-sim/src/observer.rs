@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use node::Node;
+use node::hello::Refusal;
 use paxos_core::{
     Boot, Entry, FenceReason, Formatted, Instant, Message, NodeId, ProposeError, ReadError, Recipients, Record,
     Replica, Role, RoleReason, Slot, Tag,
@@ -119,6 +120,12 @@ pub enum Fact<'a> {
         /// Of these, those that survived.
         kept: usize,
     },
+    /// A process found its disk empty and refused to start.
+    FoundEmpty,
+    /// The node refused a link to a process on a disk that is not its own.
+    TurnedAway(&'a Refusal),
+    /// A frame whose bytes are not what was sent reached the node, and is handled next.
+    Garbled,
     /// The process stands still.
     Paused,
     /// The process goes on.

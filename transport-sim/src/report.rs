@@ -22,6 +22,10 @@ pub struct Report {
     pub torn_tails: u64,
     /// Processes that were started.
     pub starts: u64,
+    /// Times that a peer refused a process on a disk that was not its own.
+    pub turned_away: u64,
+    /// Processes on an older image of their disk that no peer could tell, and that were taken away.
+    pub unnoticed: u64,
     /// Operations that clients began.
     pub asked: u64,
     /// Operations whose reply came.
@@ -41,9 +45,12 @@ impl Report {
         self.mischief.cut += other.mischief.cut;
         self.mischief.duplicated += other.mischief.duplicated;
         self.mischief.misrouted += other.mischief.misrouted;
+        self.mischief.garbled += other.mischief.garbled;
         self.images += other.images;
         self.torn_tails += other.torn_tails;
         self.starts += other.starts;
+        self.turned_away += other.turned_away;
+        self.unnoticed += other.unnoticed;
         self.asked += other.asked;
         self.answered += other.answered;
         self.unknown += other.unknown;

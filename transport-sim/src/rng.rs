@@ -22,6 +22,8 @@ pub enum Concern {
     Schedule,
     /// Which bounds are tight and which disks are far too slow.
     Edges,
+    /// Faults of later kinds, when, and how often frames are garbled.
+    Later,
 }
 
 /// A seeded stream of random numbers.

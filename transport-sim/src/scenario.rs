@@ -54,6 +54,12 @@ pub struct Scenario {
     pub drift: u64,
     /// How long the phase with faults takes, in microseconds.
     pub faults_us: u64,
+    /// From when on judges may count on that nothing goes wrong, in microseconds of the world; if it is not said, the
+    /// faults tell.
+    pub calm_us: Option<u64>,
+    /// How long the world may take to come to rest once the faults are over, in microseconds; if it is not said, what
+    /// clients have left to do then tells.
+    pub rest_us: Option<u64>,
     /// What goes wrong.
     pub faults: Vec<(Instant, Fault)>,
 }
@@ -90,8 +96,12 @@ impl Scenario {
             _ => (false, None),
         };
         let faults_us = FAULTS_US_MIN;
-        let planned = nemesis::plan(&genesis, START, faults_us, single, &mut nemesis);
-        let rough = quality(&mut Rng::new(seed, Concern::Network));
+        let mut later = Rng::new(seed, Concern::Later);
+        let single = single.map(|kind| later_kind(&mut later).unwrap_or(kind));
+        let mut planned = nemesis::plan(&genesis, START, faults_us, single, &mut nemesis);
+        planned.extend(nemesis::plan_more(&genesis, START, faults_us, single, &mut later));
+        planned.sort_by_key(|(at, _)| *at);
+        let rough = rougher(quality(&mut Rng::new(seed, Concern::Network)), &mut later);
         let late = late(&genesis, faults_us, &mut nemesis);
         let drift = Rng::new(seed, Concern::Clock).pick(&[0, 0, 10, 256]);
         let (config, limits) = tightened(config, &mut edges);
@@ -109,6 +119,8 @@ impl Scenario {
             late: if calm { Vec::new() } else { late },
             drift: if calm { 0 } else { drift },
             faults_us,
+            calm_us: None,
+            rest_us: None,
             faults: if calm { Vec::new() } else { planned },
         })
     }
@@ -124,6 +136,9 @@ impl Scenario {
     /// From when on all is well. What a link held back when the faults end arrives later, and what follows on that link
     /// waits behind it.
     pub fn calm_from(&self) -> Instant {
+        if let Some(calm_us) = self.calm_us {
+            return START.plus_us(calm_us);
+        }
         if self.is_calm() {
             return START;
         }
@@ -138,7 +153,27 @@ impl Scenario {
 
 /// Half of the time the kind that needs quiet around it to reach what it is for.
 fn single_kind(rng: &mut Rng) -> usize {
-    if rng.coin() { nemesis::AMBUSH } else { rng.below(nemesis::FAULT_KINDS as u64) as usize }
+    if rng.coin() { nemesis::AMBUSH } else { rng.below(nemesis::FIRST_KINDS as u64) as usize }
+}
+
+/// One in four of the seeds with one kind of fault has one of the later kinds.
+fn later_kind(rng: &mut Rng) -> Option<usize> {
+    let kind = rng.between(nemesis::FIRST_KINDS as u64, nemesis::FAULT_KINDS as u64 - 1) as usize;
+    (rng.below(4) == 0).then_some(kind)
+}
+
+/// In one seed of four frames are garbled, in one of eight messages come again up to a minute later, from before
+/// restarts too.
+fn rougher(quality: Quality, rng: &mut Rng) -> Quality {
+    const REPLAY_US_MAX: u64 = 60_000_000;
+    let garbled = rng.log_uniform(100, 50_000);
+    let (garbles, replays) = (rng.below(4) == 0, rng.below(8) == 0);
+    Quality {
+        garbled: if garbles { garbled } else { 0 },
+        replay_us_max: if replays { REPLAY_US_MAX } else { quality.replay_us_max },
+        duplication: if replays { quality.duplication.max(10_000) } else { quality.duplication },
+        ..quality
+    }
 }
 
 fn quorum(voters: u32, rng: &mut Rng) -> QuorumSystem {
@@ -226,6 +261,7 @@ fn quality(rng: &mut Rng) -> Quality {
         duplication: rng.log_uniform(100, 300_000),
         replay_us_max: rng.log_uniform(1_000, 20_000_000),
         misrouted: rng.log_uniform(10, 10_000),
+        garbled: 0,
         reorders: rng.coin(),
     };
     Quality {

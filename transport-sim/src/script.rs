@@ -16,7 +16,8 @@ use std::fmt::{self, Write};
 use paxos_core::{Config, ElectionPolicy, Instant, NodeId, QuorumSystem};
 
 use crate::client::{Asks, Manner};
-use crate::decisions::{Decision, Departure, Stream};
+use crate::decisions::{Decision, Departure, Garble, Stream};
+use crate::lost::Remedy;
 use crate::nemesis::{Fault, Then};
 use crate::network::Quality;
 use crate::scenario::{DiskQuality, START, Scenario};
@@ -76,6 +77,8 @@ impl fmt::Display for Script {
             late,
             drift,
             faults_us,
+            calm_us,
+            rest_us,
             faults,
         } = &self.scenario;
         writeln!(f, "{HEAD}\nseed {seed}")?;
@@ -104,6 +107,9 @@ impl fmt::Display for Script {
             writeln!(f, "late {node} at {}", at.since_us(START))?;
         }
         writeln!(f, "drift {drift}\nfaults_us {faults_us}")?;
+        for (name, us) in [("calm_us", calm_us), ("rest_us", rest_us)] {
+            us.map_or(Ok(()), |us| writeln!(f, "{name} {us}"))?;
+        }
         clients.iter().try_for_each(|manner| write_client(f, manner))?;
         for (at, fault) in faults {
             write!(f, "fault at {} {}", at.since_us(START), Fault::NAMES[fault.kind()])?;
@@ -212,6 +218,11 @@ fn write_fault(f: &mut impl Write, fault: &Fault) -> fmt::Result {
         Fault::DiskFailure { node, operations, down_us } => {
             writeln!(f, " {node} operations {operations} down_us {down_us}")
         }
+        Fault::Wipe { node, down_us, remedy: Remedy::Away } => writeln!(f, " {node} down_us {down_us} away"),
+        Fault::Wipe { node, down_us, remedy: Remedy::Anew } => writeln!(f, " {node} down_us {down_us} anew"),
+        Fault::OldImage { node, us, down_us } => writeln!(f, " {node} us {us} down_us {down_us}"),
+        Fault::FreezeClock { node, us } => writeln!(f, " {node} us {us}"),
+        Fault::CutLeader { lone, us } => writeln!(f, " us {us} {}", lone.name()),
         Fault::Decapitate { down_us } => writeln!(f, " down_us {down_us}"),
         Fault::Ambush { late_us, us, then: Then::Dies { down_us } } => {
             writeln!(f, " late_us {late_us} us {us} dies down_us {down_us}")
@@ -241,6 +252,9 @@ fn write_decision(f: &mut impl Write, decision: &Decision) -> fmt::Result {
         Departure::Again(us) => writeln!(f, " again {us}"),
         Departure::Astray => writeln!(f, " astray"),
         Departure::AgainAstray => writeln!(f, " again-astray"),
+        Departure::Garbled(Garble::Short(bytes)) => writeln!(f, " short {bytes}"),
+        Departure::Garbled(Garble::Joined) => writeln!(f, " joined"),
+        Departure::Garbled(Garble::Foreign) => writeln!(f, " foreign"),
         Departure::Torn(number) => writeln!(f, " torn {number:016x}"),
         Departure::Kept => writeln!(f, " kept"),
     }

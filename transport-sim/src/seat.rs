@@ -1,25 +1,24 @@
 //! The room for a node with its process, its clock and its disk: how inputs reach it, how its outputs are
 //! carried out, how it dies and starts again. `storage.rs` holds what its disk does.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
+mod turn;
 
-use bytes::Bytes;
+use std::collections::{BTreeMap, VecDeque};
+
 use node::wal::Wal;
 use node::{Address, Input, LogReadId, Node, Output, Settings};
-use paxos_core::{
-    ClusterId, Formatted, Instant, Member, NodeId, Recipients, Record, Recovered, SlotRange, Ticket, wire,
-};
+use paxos_core::{ClusterId, Formatted, Instant, Member, NodeId, Record, Recovered, SlotRange, Ticket};
 
 use crate::clock::Clock;
 use crate::decisions::{Fate, Leaves, Stream};
 use crate::disk::SimFiles;
+use crate::lost::{Backup, Image, Met};
 use crate::observer::{Fact, Observer, Violation};
 use crate::rng::{Concern, Rng};
-use crate::world::{Event, Letter, World};
+use crate::world::{Event, World};
 
 /// The cluster that every node of a world belongs to.
-const CLUSTER: ClusterId = ClusterId::new(0x5eed);
+pub(crate) const CLUSTER: ClusterId = ClusterId::new(0x5eed);
 /// The client port that nodes announce; their host is `n` and their id.
 const PORT: u16 = 7_000;
 
@@ -43,6 +42,12 @@ pub(crate) struct Seat {
     pub(crate) durable: Vec<Record>,
     /// Records that the disk is at: a crash may leave any prefix of them.
     pub(crate) writing: Vec<Record>,
+    /// What the disk is to the member.
+    pub(crate) image: Image,
+    /// A copy that will be put back.
+    pub(crate) backup: Option<Backup>,
+    /// Of whom this process has heard, and at which start.
+    pub(crate) met: Met,
 }
 
 #[derive(Debug)]
@@ -134,6 +139,9 @@ impl<O: Observer> World<O> {
             paused: false,
             durable: vec![Record::Formatted(formatted)],
             writing: Vec::new(),
+            image: Image::default(),
+            backup: None,
+            met: Met::new(),
         });
         let late = self.scenario.late.iter().find(|(node, _)| *node == member.node).map(|(_, at)| *at);
         self.heap.push(late.unwrap_or(self.now), Event::Start { seat });
@@ -141,7 +149,7 @@ impl<O: Observer> World<O> {
     }
 
     /// What a process of a node draws for itself; nothing else shifts it.
-    fn rng_of(&self, concern: Concern, node: NodeId, life: u64) -> Rng {
+    pub(crate) fn rng_of(&self, concern: Concern, node: NodeId, life: u64) -> Rng {
         Rng::keyed(self.scenario.seed, concern, u64::from(node.0), life)
     }
 
@@ -153,7 +161,11 @@ impl<O: Observer> World<O> {
         let id = self.seats[seat].id;
         self.report.starts += 1;
         self.seats[seat].life += 1;
+        self.seats[seat].met.clear();
         let life = self.seats[seat].life;
+        if !self.finds_a_log(seat)? {
+            return Ok(());
+        }
         self.seats[seat].clock = Clock::new(self.now, self.scenario.drift, &mut self.rng_of(Concern::Clock, id, life));
         let opened = Wal::open(self.seats[seat].files.clone(), self.scenario.wal);
         let (mut wal, mut recovered) = opened.map_err(|error| broken("log-opens-after-a-crash", id, &error))?;
@@ -233,7 +245,7 @@ impl<O: Observer> World<O> {
         let mut leaves = Leaves::Nothing;
         if self.seats[seat].files.uncommitted() > 0 {
             let torn = |rng: &mut Rng| Fate { leaves: Leaves::Torn(rng.draw()), ..Fate::default() };
-            leaves = self.decisions.decide(Stream::Crash { node: id }, torn).leaves;
+            leaves = self.decisions.decide(self.now, Stream::Crash { node: id }, torn).leaves;
         }
         let damage = self.seats[seat].files.crash(leaves);
         if self.trace.prints() {
@@ -320,7 +332,7 @@ impl<O: Observer> World<O> {
 
     /// Makes sure that the node is called at its deadline: a timer that comes too early is armed anew when it
     /// comes, one that would come too late is made void.
-    fn arm(&mut self, seat: usize) {
+    pub(crate) fn arm(&mut self, seat: usize) {
         let Seat { clock, state, .. } = &mut self.seats[seat];
         let State::Up(process) = state else { return };
         let Some(deadline) = process.node.deadline() else { return };
@@ -332,167 +344,5 @@ impl<O: Observer> World<O> {
         process.armed += 1;
         let armed = process.armed;
         self.heap.push(due, Event::Timer { seat, armed });
-    }
-
-    /// Puts a frame on its way to each of its receivers.
-    fn post(&mut self, id: NodeId, to: &Recipients, frame: Bytes) -> Result<(), Violation> {
-        let message = wire::decode(&frame).map_err(|error| broken("frames-decode", id, &error))?;
-        let message = Rc::new(message);
-        self.see(id, &Fact::Sent { to, message: &message })?;
-        let late_us = self.held_back_us(id, &message);
-        for to in to {
-            let cut = !self.network.passes(id, to);
-            let mut arrivals = self.network.send(self.now, id, to, &mut self.decisions);
-            for arrival in [&mut arrivals.first, &mut arrivals.second].into_iter().flatten() {
-                arrival.at = arrival.at.plus_us(late_us);
-            }
-            self.letters += 1;
-            let number = self.letters;
-            self.see(id, &Fact::Posted { letter: number, to, message: &message, arrivals, cut })?;
-            for arrival in [arrivals.first, arrivals.second].into_iter().flatten() {
-                let mut seat = self.seats.iter().position(|seat| seat.id == to).unwrap_or(0);
-                if arrival.astray {
-                    seat = (seat + 1) % self.seats.len();
-                }
-                let (frame, message) = (frame.clone(), Rc::clone(&message));
-                let letter = Letter { number, from: id, frame, message };
-                self.heap.push(arrival.at, Event::Frame { seat, letter });
-            }
-        }
-        Ok(())
-    }
-
-    /// A message reaches a node, if its process is there.
-    pub(crate) fn receive(&mut self, seat: usize, letter: Letter) -> Result<(), Violation> {
-        if self.seats[seat].waits() {
-            self.seats[seat].backlog.push(Event::Frame { seat, letter });
-            return Ok(());
-        }
-        if self.seats[seat].node().is_none() {
-            return Ok(());
-        }
-        let Letter { number, from, frame, message } = letter;
-        self.see(self.seats[seat].id, &Fact::Received { letter: number, message: &message })?;
-        self.input(seat, Input::PeerFrame { from, frame })
-    }
-
-    /// Hands an input to a node that runs, and carries out what it asks for.
-    pub(crate) fn input(&mut self, seat: usize, input: Input) -> Result<(), Violation> {
-        if self.seats[seat].paused || self.seats[seat].node().is_none() {
-            return Ok(());
-        }
-        let State::Up(mut process) = std::mem::replace(&mut self.seats[seat].state, State::Down) else {
-            return Ok(());
-        };
-        let id = self.seats[seat].id;
-        let local = self.seats[seat].clock.read(self.now);
-        if self.trace.prints() {
-            self.print_input(id, &input);
-        }
-        let mut outputs = std::mem::take(&mut process.outputs);
-        process.node.handle(local, input, &mut outputs);
-        let stepped = Fact::Stepped { replica: process.node.replica(), outputs: outputs.len() };
-        let moment = self.moment(id);
-        let mut verdict = self.observer.see(moment, &stepped);
-        verdict = verdict.and_then(|()| self.observer.see(moment, &Fact::Served(&process.node)));
-        self.seats[seat].state = State::Up(process);
-        let mut fenced = false;
-        for output in outputs.drain(..) {
-            if self.trace.prints() {
-                self.print_output(id, &output);
-            }
-            fenced |= matches!(output, Output::Fenced { .. });
-            verdict = verdict.and_then(|()| self.carry_out(seat, output));
-        }
-        if let State::Up(process) = &mut self.seats[seat].state {
-            process.outputs = outputs;
-        }
-        verdict?;
-        if fenced {
-            let down_us = self.seats[seat].down_us;
-            return self.crash(seat, Some(down_us), true);
-        }
-        self.write(seat)?;
-        self.arm(seat);
-        Ok(())
-    }
-
-    fn carry_out(&mut self, seat: usize, output: Output) -> Result<(), Violation> {
-        let id = self.seats[seat].id;
-        let now = self.now;
-        match output {
-            Output::ToPeers { to, frame } => {
-                self.trace.fold(now, id, &frame);
-                self.post(id, &to, frame)?;
-            }
-            Output::Persist { ticket, record } => {
-                self.trace.fold(now, id, &record);
-                if let State::Up(process) = &mut self.seats[seat].state {
-                    process.queue.push_back((ticket, record));
-                    process.given += 1;
-                }
-            }
-            Output::ToClient { client, bytes } => {
-                self.trace.fold(now, id, &(client, &bytes));
-                self.reply(client, bytes)?;
-            }
-            Output::CloseClient { client, .. } => self.close(client),
-            Output::PauseClient { client } => self.pause_client(client, true),
-            Output::ResumeClient { client } => self.pause_client(client, false),
-            Output::ReadLog { id, slots, bytes_max } => {
-                if let State::Up(process) = &mut self.seats[seat].state {
-                    process.reads.push_back(LogRead { after: process.given, id, slots, bytes_max });
-                }
-                self.read_what_is_ready(seat);
-            }
-            Output::RoleChanged { role, ballot, reason, .. } => {
-                self.trace.fold(now, id, &(role, ballot));
-                self.see(id, &Fact::Role { role, ballot, reason })?;
-            }
-            Output::Fenced { reason } => self.see(id, &Fact::Fenced { reason })?,
-        }
-        Ok(())
-    }
-
-    fn print_input(&mut self, id: NodeId, input: &Input) {
-        let (step, now) = (self.report.steps, self.now);
-        match input {
-            Input::PeerFrame { from, frame } => match wire::decode(frame) {
-                Ok(message) => self.trace.line(step, now, Some(id), format_args!("<- {from:?} {:?}", message.body)),
-                Err(error) => self.trace.line(step, now, Some(id), format_args!("<- {from:?} {error}")),
-            },
-            Input::ClientOpened { .. }
-            | Input::ClientBytes { .. }
-            | Input::ClientEnded { .. }
-            | Input::ClientClosed { .. }
-            | Input::ClientStalled { .. }
-            | Input::ClientDrained { .. }
-            | Input::Persisted(_)
-            | Input::PersistFailed
-            | Input::LogRead { .. }
-            | Input::HandOver { .. }
-            | Input::Tick
-            | Input::Stop => self.trace.line(step, now, Some(id), format_args!("<- {input:?}")),
-        }
-    }
-
-    fn print_output(&mut self, id: NodeId, output: &Output) {
-        let (step, now) = (self.report.steps, self.now);
-        match output {
-            Output::ToPeers { to, frame } => match wire::decode(frame) {
-                Ok(message) => self.trace.line(step, now, Some(id), format_args!("-> {to:?} {:?}", message.body)),
-                Err(error) => self.trace.line(step, now, Some(id), format_args!("-> {to:?} {error}")),
-            },
-            Output::Persist { record, .. } => {
-                self.trace.line(step, now, Some(id), format_args!("-> disk {record:?}"));
-            }
-            Output::ToClient { .. }
-            | Output::CloseClient { .. }
-            | Output::PauseClient { .. }
-            | Output::ResumeClient { .. }
-            | Output::ReadLog { .. }
-            | Output::RoleChanged { .. }
-            | Output::Fenced { .. } => self.trace.line(step, now, Some(id), format_args!("-> {output:?}")),
-        }
     }
 }

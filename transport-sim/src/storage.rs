@@ -31,7 +31,7 @@ impl<O: Observer> World<O> {
         };
         let stall = self.seats[seat].stalled_until.since_us(self.now);
         let late = |rng: &mut Rng| Fate { late_us: rng.exponential(quality.sync_jitter_us), ..Fate::default() };
-        quality.sync_us_min + self.decisions.decide(Stream::Sync { node: id }, late).late_us + stall
+        quality.sync_us_min + self.decisions.decide(self.now, Stream::Sync { node: id }, late).late_us + stall
     }
 
     /// Hands everything that waits to the disk, if it is free: one sync for all.

@@ -2,7 +2,8 @@
 //!
 //! The world runs the shipped `node` over the shipped log bytes; clients speak RESP bytes. Whatever happens is told
 //! to the observer and folded into the trace. This file has the time and what happens next; `seat.rs` holds a node with
-//! its process and disk, `connections.rs` what passes between clients and nodes, `faults.rs` what goes wrong.
+//! its process and disk, `connections.rs` what passes between clients and nodes, `faults.rs` what goes wrong, `lost.rs`
+//! disks that are not what they were.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -14,9 +15,10 @@ use paxos_core::{Instant, Member, Message, NodeId, SlotRange};
 use crate::ambush::Ambush;
 use crate::client::{Ask, Asks, Client, Wish};
 use crate::connections::Connection;
-use crate::decisions::Decisions;
+use crate::decisions::{Decision, Decisions};
 use crate::faults::Healed;
 use crate::heap::Heap;
+use crate::nemesis::Fault;
 use crate::network::Network;
 use crate::observer::{Fact, Moment, Observer, Violation};
 use crate::report::Report;
@@ -36,6 +38,18 @@ pub(crate) struct Letter {
     pub(crate) from: NodeId,
     pub(crate) frame: Bytes,
     pub(crate) message: Rc<Message>,
+    pub(crate) kind: LetterKind,
+}
+
+/// What is to be made of a copy of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum LetterKind {
+    /// A node's message.
+    Whole,
+    /// Its bytes are not what was sent: nobody may heed it.
+    Garbled,
+    /// From a process on a disk that is not its own.
+    Strange,
 }
 
 /// Something that is still to happen.
@@ -73,6 +87,8 @@ pub(crate) enum Event {
     Strike { fault: usize },
     /// Whoever leads dies.
     Decapitate { down_us: u64 },
+    /// A disk is put back to what it was once.
+    PutBack { seat: usize, down_us: u64 },
     /// An ambushed leader goes.
     Spring { seat: usize, life: u64 },
     /// A partition ends.
@@ -104,6 +120,12 @@ pub struct World<O> {
     pub(crate) connections: Vec<Connection>,
     pub(crate) unreachable: BTreeSet<usize>,
     pub(crate) healed: Option<Healed>,
+    /// The node whose disk is lost, or soon will be: the cluster has to do without it.
+    pub(crate) lost: Option<NodeId>,
+    /// The node of which observers hear no more: its disk is not its own.
+    pub(crate) muted: Option<NodeId>,
+    /// Whether processes take note of the boots of their peers.
+    pub(crate) remembers: bool,
     pub(crate) wishes: Vec<Wish>,
     /// Who watches.
     pub observer: O,
@@ -129,6 +151,19 @@ impl<O: Observer> World<O> {
         World::with(script.scenario.clone(), Decisions::listed(&script.decisions), observer, trace)
     }
 
+    /// Makes the world of a scenario in which these decisions, of a run much like it, are taken again at their moments.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub fn retake(
+        scenario: &Scenario,
+        decisions: &[(Instant, Decision)],
+        observer: O,
+        trace: Trace,
+    ) -> Result<World<O>, Violation> {
+        World::with(Script::new(scenario.clone(), Vec::new()).scenario, Decisions::timed(decisions), observer, trace)
+    }
+
     fn with(scenario: Scenario, decisions: Decisions, observer: O, trace: Trace) -> Result<World<O>, Violation> {
         let mut world = World {
             now: START,
@@ -146,6 +181,9 @@ impl<O: Observer> World<O> {
             connections: Vec::new(),
             unreachable: BTreeSet::new(),
             healed: None,
+            lost: None,
+            muted: None,
+            remembers: scenario.faults.iter().any(|(_, fault)| matches!(fault, Fault::OldImage { .. })),
             wishes: Vec::new(),
             observer,
             trace,
@@ -157,8 +195,9 @@ impl<O: Observer> World<O> {
         }
         let nodes: Vec<NodeId> = members.iter().map(|member| member.node).collect();
         for (client, manner) in world.scenario.clients.clone().into_iter().enumerate() {
-            world.heap.push(START.plus_us(manner.begins_us), Event::Wake { client });
-            world.clients.push(Client::new(world.scenario.seed, manner, nodes.clone()));
+            let begins = START.plus_us(manner.begins_us);
+            world.heap.push(begins, Event::Wake { client });
+            world.clients.push(Client::new(world.scenario.seed, manner, begins, nodes.clone()));
         }
         for fault in 0..world.scenario.faults.len() {
             world.heap.push(world.scenario.faults[fault].0, Event::Strike { fault });
@@ -177,6 +216,10 @@ impl<O: Observer> World<O> {
                 return Err(Violation::new("liveness", "nothing is left to happen"));
             };
             self.now = self.now.max(at);
+            // Who has changed its mind since is not woken, and nothing happened.
+            if matches!(event, Event::Wake { client } if !self.clients[client].is_to_be_woken(self.now)) {
+                continue;
+            }
             self.report.steps += 1;
             self.report.simulated_us = self.now.since_us(START);
             if matches!(event, Event::Look) {
@@ -196,15 +239,25 @@ impl<O: Observer> World<O> {
         self.asks = Some(BTreeMap::new());
     }
 
-    /// What was decided so far, if it was written down: to be replayed, edited or not.
+    /// What was decided so far, if it was written down: to be replayed, edited or not. Up to this moment the replay is
+    /// this run, step by step.
     pub fn script(&self) -> Script {
         let mut scenario = self.scenario.clone();
+        scenario.calm_us = Some(self.scenario.calm_from().since_us(START));
+        scenario.rest_us = self.healed.map(|healed| healed.patience_us).or(scenario.rest_us);
         if let Some(asks) = &self.asks {
-            for manner in &mut scenario.clients {
-                manner.asks = Asks::Listed(asks.get(&manner.client).cloned().unwrap_or_default());
+            for (manner, client) in scenario.clients.iter_mut().zip(&self.clients) {
+                let begun = asks.get(&manner.client).into_iter().flatten().cloned();
+                let next = client.next_ask().map(|ask| Ask { due: ask.due.max(START), ..ask });
+                manner.asks = Asks::Listed(begun.chain(next).collect());
             }
         }
-        Script::new(scenario, self.decisions.kept().to_vec())
+        Script::new(scenario, self.decisions.kept().iter().map(|(_, decision)| *decision).collect())
+    }
+
+    /// The decisions of the script, each with its moment.
+    pub fn decided(&self) -> &[(Instant, Decision)] {
+        self.decisions.kept()
     }
 
     /// How it went so far.
@@ -227,6 +280,9 @@ impl<O: Observer> World<O> {
     }
 
     pub(crate) fn see(&mut self, node: NodeId, fact: &Fact<'_>) -> Result<(), Violation> {
+        if self.muted == Some(node) {
+            return Ok(());
+        }
         let moment = self.moment(node);
         self.observer.see(moment, fact)
     }
@@ -258,6 +314,7 @@ impl<O: Observer> World<O> {
                 self.strike(&fault)
             }
             Event::Decapitate { down_us } => self.decapitate(down_us),
+            Event::PutBack { seat, down_us } => self.put_back(seat, down_us),
             Event::Spring { seat, life } => self.spring(seat, life),
             Event::Mend { cuts } => {
                 cuts.iter().for_each(|(from, to)| self.network.mend(*from, *to));

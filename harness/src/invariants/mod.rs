@@ -295,6 +295,9 @@ impl Observer for Invariants {
             | Fact::Synced
             | Fact::LogRead { .. }
             | Fact::Starting { .. }
+            | Fact::FoundEmpty
+            | Fact::TurnedAway(_)
+            | Fact::Garbled
             | Fact::Paused
             | Fact::Resumed
             | Fact::Struck(_)

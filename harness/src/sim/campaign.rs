@@ -149,9 +149,13 @@ impl Total {
                     .collect();
                 say(format_args!("per 1,000 commands: {}", per_thousand.join(", ")));
                 say(format_args!(
-                    "messages: {} lost, {} cut, {} duplicated, {} misrouted; {starts} starts, {torn_tails} torn tails, \
-                     {images} images recovered on the side",
-                    mischief.lost, mischief.cut, mischief.duplicated, mischief.misrouted
+                    "messages: {} lost, {} cut, {} duplicated, {} misrouted, {} garbled; {starts} starts, {torn_tails} \
+                     torn tails, {images} images recovered on the side",
+                    mischief.lost, mischief.cut, mischief.duplicated, mischief.misrouted, mischief.garbled
+                ));
+                let Report { turned_away, unnoticed, .. } = self.report;
+                say(format_args!(
+                    "disks that were not their own: turned away {turned_away} times; {unnoticed} that some peer could not tell"
                 ));
                 say(format_args!(
                     "longest way back to rest: {:.1} simulated seconds, to the first new command: {:.2}",

@@ -113,6 +113,9 @@ impl Chart {
             }
             Fact::LogRead { first, entries } => What::LogRead { first: *first, entries: *entries },
             Fact::Crashed => What::Crashed,
+            Fact::FoundEmpty => What::Fault(format!("n{node} finds its disk empty and refuses to start")),
+            Fact::TurnedAway(why) => What::Fault(format!("n{node} refuses a link: {why}")),
+            Fact::Garbled => What::Fault(format!("n{node} gets a frame that nobody sent so")),
             Fact::Paused => What::Paused,
             Fact::Resumed => What::Resumed,
             Fact::Role { role, ballot, .. } => What::Role { role: *role, ballot: *ballot },

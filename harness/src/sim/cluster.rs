@@ -1,7 +1,7 @@
 //! Worlds of whole nodes: the scenario of a seed, or a script.
 
-use paxos_core::ElectionPolicy;
-use transport_sim::{Fact, Moment, Observer, Scenario, Script, Trace, Violation, World};
+use paxos_core::{ElectionPolicy, Instant};
+use transport_sim::{Decision, Fact, Moment, Observer, Scenario, Script, Trace, Violation, World};
 
 use super::Outcome;
 use super::budget::Budget;
@@ -39,6 +39,8 @@ pub struct Run {
     pub outcome: Outcome,
     /// What decided it, if that was wanted.
     pub script: Option<Script>,
+    /// The decisions of the script, each with its moment.
+    pub decided: Vec<(Instant, Decision)>,
     /// What happened, if that was wanted.
     pub chart: Option<Chart>,
 }
@@ -88,6 +90,12 @@ pub fn replay(script: &Script, wanted: Wanted) -> Run {
     Run::of(seed, World::replay(script, watch, wanted.trace), wanted.steps, wanted.script)
 }
 
+/// Runs a scenario with decisions of a run much like it, each at its moment.
+pub fn retake(scenario: &Scenario, decided: &[(Instant, Decision)], wanted: Wanted) -> Run {
+    let watch = Watch::new(scenario, wanted.chart);
+    Run::of(scenario.seed, World::retake(scenario, decided, watch, wanted.trace), wanted.steps, wanted.script)
+}
+
 impl Watch {
     fn new(scenario: &Scenario, chart: bool) -> Watch {
         let judge = Invariants::with_clients(scenario.limits.sessions_max).calm_from(scenario.calm_from());
@@ -124,7 +132,7 @@ impl Watch {
 impl Run {
     fn failed(seed: u64, violation: Violation) -> Run {
         let outcome = Outcome { violation: Some(violation), ..Outcome::new(seed, 0) };
-        Run { outcome, script: None, chart: None }
+        Run { outcome, script: None, decided: Vec::new(), chart: None }
     }
 
     fn of(seed: u64, world: Result<World<Watch>, Violation>, steps: Option<u64>, script: bool) -> Run {
@@ -160,7 +168,8 @@ impl Run {
             spent: watch.budget.spent(&watch.judge.tally()),
             violation: judged.err(),
         };
-        Run { outcome, script: script.then(|| world.script()), chart: world.observer.chart.take() }
+        let (script, decided) = (script.then(|| world.script()), world.decided().to_vec());
+        Run { outcome, script, decided, chart: world.observer.chart.take() }
     }
 }
 

@@ -26,9 +26,9 @@ impl Healing {
     pub fn new(scenario: &Scenario) -> Healing {
         /// In the tail of exponential delays; few messages take longer.
         const MEANS: u64 = 8;
-        let round_trip_us = 2 * (Quality::CALM.delay_us_min + MEANS * Quality::CALM.jitter_us)
-            + scenario.disk.sync_us_min
-            + MEANS * scenario.disk.sync_jitter_us;
+        /// The slowest disk that a seed draws; a script does not say how slow its disks may be on average.
+        const DISK_US: u64 = 5_000 + MEANS * 20_000;
+        let round_trip_us = 2 * (Quality::CALM.delay_us_min + MEANS * Quality::CALM.jitter_us) + DISK_US;
         // A client whose connection died unnoticed sends nothing new before it has lost its patience.
         let patience_us = scenario.clients.iter().map(|manner| manner.patience_us).max().unwrap_or(0);
         Healing {

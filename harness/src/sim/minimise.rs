@@ -10,8 +10,9 @@ mod edits;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use paxos_core::Instant;
 use transport_sim::{Asks, Decision, Fault, START, Scenario, Script, Violation};
 
 use self::edits::{SIMPLER, asks_of, ddmin, every_time, kind_of, members, with_asks, without_node};
@@ -62,13 +63,15 @@ impl fmt::Display for Minimal {
 
 /// Makes the run of a scenario small that breaks an invariant, or `None` if it breaks none.
 pub fn minimise(scenario: &Scenario, budget: Duration) -> Option<Minimal> {
-    let started = Instant::now();
+    let started = std::time::Instant::now();
     let mut search = Search { invariant: None, runs: 0, started, until: budget / 2 };
     let found = search.drawn(scenario.clone())?;
     search.invariant = Some(found.violation.invariant);
     let len_before = found.script.len();
     let mut drawn = Draft { scenario: scenario.clone(), found };
-    drawn.scenario.clients = drawn.found.script.scenario.clients.clone();
+    let Scenario { clients, calm_us, rest_us, .. } = &drawn.found.script.scenario;
+    let (clients, calm_us, rest_us) = (clients.clone(), *calm_us, *rest_us);
+    drawn.scenario = Scenario { clients, calm_us, rest_us, ..drawn.scenario };
     search.cut(&mut drawn);
     let mut finished = search.repeat(&mut drawn, Search::reduce_scenario);
     search.until = budget;
@@ -97,6 +100,8 @@ impl Draft {
 struct Found {
     /// What was decided up to the violation, and nothing more.
     script: Script,
+    /// Its decisions, each with its moment.
+    decided: Vec<(Instant, Decision)>,
     violation: Violation,
     steps: u64,
     /// From the begin of the world to the violation, in microseconds.
@@ -107,7 +112,7 @@ struct Search {
     /// The violation must be of this one; of any as long as it is not known.
     invariant: Option<&'static str>,
     runs: u64,
-    started: Instant,
+    started: std::time::Instant,
     until: Duration,
 }
 
@@ -153,12 +158,12 @@ impl Search {
     }
 
     fn found(&self, run: Run) -> Option<Found> {
-        let Run { outcome, script, .. } = run;
+        let Run { outcome, script, decided, .. } = run;
         let violation = outcome.violation?;
         if self.invariant.is_some_and(|invariant| invariant != violation.invariant) {
             return None;
         }
-        Some(Found { script: script?, violation, steps: outcome.steps, at_us: outcome.simulated_us })
+        Some(Found { script: script?, decided, violation, steps: outcome.steps, at_us: outcome.simulated_us })
     }
 
     /// Tries a scenario with drawn decisions in the place of the one before.
@@ -179,6 +184,29 @@ impl Search {
         let Some(found) = self.listed(&script) else { return false };
         *draft = Draft { scenario: found.script.scenario.clone(), found };
         true
+    }
+
+    /// Tries another scenario with the decisions of the script in the place of the one before: each at the moment at
+    /// which it was taken, since other messages may have its number now, and if that does not do, each at its number.
+    fn try_edited(&mut self, draft: &mut Draft, scenario: Scenario, decided: &[(Instant, Decision)]) -> bool {
+        if self.is_late() || scenario == draft.scenario {
+            return false;
+        }
+        if decided.is_empty() {
+            return self.try_listed(draft, Script { scenario, ..draft.found.script.clone() });
+        }
+        self.runs += 1;
+        if let Some(found) = self.found(cluster::retake(&scenario, decided, self.wanted())) {
+            *draft = Draft { scenario: found.script.scenario.clone(), found };
+            return true;
+        }
+        self.try_listed(draft, Script { scenario, ..draft.found.script.clone() })
+    }
+
+    /// As `try_edited`, at the moments that they have.
+    fn try_scenario(&mut self, draft: &mut Draft, scenario: Scenario) -> bool {
+        let decided = draft.found.decided.clone();
+        self.try_edited(draft, scenario, &decided)
     }
 
     /// Ends a run behind its violation: faults and commands that come later go.
@@ -250,36 +278,35 @@ impl Search {
             let script = Script { decisions: decisions.to_vec(), ..draft.found.script.clone() };
             self.try_listed(draft, script)
         });
-        let edit = |draft: &Draft, scenario: Scenario| Script { scenario, ..draft.found.script.clone() };
         for node in members(&draft.scenario) {
             if let Some(scenario) = without_node(&draft.scenario, node) {
-                self.try_listed(draft, edit(draft, scenario));
+                self.try_scenario(draft, scenario);
             }
         }
         let faults = draft.scenario.faults.clone();
         ddmin(faults, |faults| {
             let scenario = Scenario { faults: faults.to_vec(), ..draft.scenario.clone() };
-            self.try_listed(draft, edit(draft, scenario))
+            self.try_scenario(draft, scenario)
         });
         let asks = asks_of(&draft.scenario);
         ddmin(asks, |asks| {
             let scenario = with_asks(&draft.scenario, asks);
-            self.try_listed(draft, edit(draft, scenario))
+            self.try_scenario(draft, scenario)
         });
         for simplify in SIMPLER {
             let mut scenario = draft.scenario.clone();
             simplify(&mut scenario);
-            self.try_listed(draft, edit(draft, scenario));
+            self.try_scenario(draft, scenario);
         }
         self.squeeze(draft);
         let mut scenario = draft.scenario.clone();
         scenario.clients.retain(|manner| manner.asks.count() > 0);
-        self.try_listed(draft, edit(draft, scenario));
+        self.try_scenario(draft, scenario);
         if draft.found.at_us < draft.scenario.faults_us {
             let (mut scenario, at_us) = (draft.scenario.clone(), draft.found.at_us);
             scenario.faults_us = at_us + 1;
             scenario.faults.retain(|(at, _)| *at <= START.plus_us(at_us));
-            self.try_listed(draft, edit(draft, scenario));
+            self.try_scenario(draft, scenario);
         }
     }
 
@@ -298,12 +325,15 @@ impl Search {
                 }
                 let mut scenario = draft.scenario.clone();
                 scenario.faults_us = scenario.faults_us.saturating_sub(shift);
-                every_time(&mut scenario, &mut |at| {
+                let mut decided = draft.found.decided.clone();
+                let mut sooner = |at: &mut Instant| {
                     if at.since_us(START) > before {
-                        *at = START.plus_us(at.since_us(START) - shift);
+                        *at = START.plus_us(at.since_us(START).saturating_sub(shift).max(before));
                     }
-                });
-                if self.try_listed(draft, Script { scenario, ..draft.found.script.clone() }) {
+                };
+                every_time(&mut scenario, &mut sooner);
+                decided.iter_mut().for_each(|(at, _)| sooner(at));
+                if self.try_edited(draft, scenario, &decided) {
                     break;
                 }
             }
@@ -315,7 +345,7 @@ impl Search {
                 for us in fault.times_us() {
                     *us = (*us / divisor).max(1_000).min(*us);
                 }
-                if self.try_listed(draft, Script { scenario, ..draft.found.script.clone() }) {
+                if self.try_scenario(draft, scenario) {
                     break;
                 }
             }

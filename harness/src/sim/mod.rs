@@ -7,6 +7,8 @@ mod chart;
 mod cluster;
 #[cfg(test)]
 mod failover;
+#[cfg(test)]
+mod faithful;
 mod healing;
 mod histories;
 #[cfg(test)]
@@ -220,7 +222,7 @@ fn run_one(args: &Args, seed: u64) -> Run {
         }
         WorldKind::Bare => {
             let outcome = bare::run(seed, args.election.policy(), args.steps, tracer(args.trace));
-            Run { outcome, script: None, chart: None }
+            Run { outcome, script: None, decided: Vec::new(), chart: None }
         }
     }
 }

@@ -82,6 +82,11 @@ const CASES: &[(Mutant, &str, &[Where])] = &[
     (Mutant::SessionsCloseByClock, "16", &[Node]),
 ];
 
+/// The mutants that whole nodes catch.
+pub(super) fn of_whole_nodes() -> impl Iterator<Item = Mutant> {
+    CASES.iter().filter(|(_, _, places)| places.iter().any(|place| matches!(place, Node))).map(|(mutant, ..)| *mutant)
+}
+
 impl Where {
     fn name(self) -> &'static str {
         match self {

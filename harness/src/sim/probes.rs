@@ -61,6 +61,10 @@ probes! {
     VotesRecovered "votes-recovered" "a process started with undecided votes from its disk";
     MarksLost "marks-lost-in-crash" "a process started knowing less to be chosen than the one before it knew";
     DiskFailed "disk-failed" "a write failed and the node fenced itself";
+    EmptyDisk "empty-disk-refused" "a process found its disk wiped, and refused to start";
+    AnewRefused "new-incarnation-refused" "a node that was wiped and formatted anew was refused by a peer";
+    OlderRefused "older-disk-refused" "a process on an older image of its disk was refused by a peer that knew better";
+    FrameDropped "garbled-frame-dropped" "a frame came cut short, twice in one, or from another cluster";
     AllDown "all-down" "every node was down at once";
     LearnerLearned "learner-learned" "a learner learned a choice";
     SmallQuorum "chosen-by-a-minority" "a flexible quorum smaller than a majority chose";

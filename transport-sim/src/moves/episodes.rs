@@ -1,6 +1,7 @@
 //! The room for schedules that are aimed: leaderships that end in mid-work.
 
-use super::{Kind, MOVE_BYTES};
+use super::MOVE_BYTES;
+use super::bytes::Kind;
 use crate::rng::Rng;
 
 /// Leaderships that end in mid-work, one after the other: somebody leads, binds what only some hear of, loses office in

@@ -1,18 +1,20 @@
 //! Reads scripts. Every line is a statement of its own: a word that says of what, then values, most behind their
 //! names. Blank lines and those that begin with `#` say nothing. What no line sets keeps its default.
 
+mod words;
+
 use std::fmt;
 use std::str::FromStr;
 
-use bytes::Bytes;
 use node::limits::Limits;
 use node::wal::WalSettings;
-use paxos_core::{Config, ElectionPolicy, Genesis, Incarnation, Member, Membership, NodeId, QuorumSystem, Slot};
+use paxos_core::{Config, ElectionPolicy, Genesis, Member, Membership, NodeId, QuorumSystem, Slot};
 
+use self::words::Words;
 use super::{HEAD, Script, moment};
-use crate::client::{Ask, Asks, Manner};
-use crate::decisions::{Decision, Departure, Stream};
-use crate::nemesis::{Fault, Then};
+use crate::client::{Asks, Manner};
+use crate::decisions::{Decision, Stream};
+use crate::nemesis::Fault;
 use crate::network::Quality;
 use crate::scenario::{DiskQuality, Scenario};
 
@@ -56,6 +58,8 @@ struct Rest {
     late: Vec<(NodeId, paxos_core::Instant)>,
     drift: u64,
     faults_us: u64,
+    calm_us: Option<u64>,
+    rest_us: Option<u64>,
     faults: Vec<(paxos_core::Instant, Fault)>,
 }
 
@@ -108,6 +112,8 @@ impl Draft {
                 late: Vec::new(),
                 drift: 0,
                 faults_us: 0,
+                calm_us: None,
+                rest_us: None,
                 faults: Vec::new(),
             },
             decisions: Vec::new(),
@@ -117,8 +123,21 @@ impl Draft {
     fn finish(self) -> Result<Script, String> {
         let membership = Membership::new(self.voters, self.learners, self.quorum).map_err(|error| error.to_string())?;
         let genesis = Genesis::new(membership, self.alpha).map_err(|error| error.to_string())?;
-        let Rest { config, limits, wal, clients, quality, disk, slow_disks, late, drift, faults_us, faults } =
-            self.scenario;
+        let Rest {
+            config,
+            limits,
+            wal,
+            clients,
+            quality,
+            disk,
+            slow_disks,
+            late,
+            drift,
+            faults_us,
+            calm_us,
+            rest_us,
+            faults,
+        } = self.scenario;
         let scenario = Scenario {
             seed: self.seed,
             genesis,
@@ -132,6 +151,8 @@ impl Draft {
             late,
             drift,
             faults_us,
+            calm_us,
+            rest_us,
             faults,
         };
         let asks_rise = scenario.clients.iter().all(|manner| match &manner.asks {
@@ -188,6 +209,8 @@ impl Draft {
             "late" => rest.late.push((words.node()?, moment(words.named("at")?))),
             "drift" => rest.drift = words.number()?,
             "faults_us" => rest.faults_us = words.number()?,
+            "calm_us" => rest.calm_us = Some(words.number()?),
+            "rest_us" => rest.rest_us = Some(words.number()?),
             "client" => rest.clients.push(words.manner()?),
             "asks" => {
                 let client: u32 = words.number()?;
@@ -266,204 +289,4 @@ fn read_limit(limits: &mut Limits, words: &mut Words<'_>) -> Result<(), String> 
         other => return Err(format!("{other:?} is no limit")),
     }
     Ok(())
-}
-
-/// The words of a line.
-struct Words<'a> {
-    words: Vec<&'a str>,
-    at: usize,
-}
-
-impl<'a> Words<'a> {
-    fn next(&mut self, what: &str) -> Result<&'a str, String> {
-        let word = self.words.get(self.at).copied().ok_or_else(|| format!("{what} is missing"))?;
-        self.at += 1;
-        Ok(word)
-    }
-
-    fn end(&self) -> Result<(), String> {
-        self.words.get(self.at).map_or(Ok(()), |word| Err(format!("{word:?} is too much")))
-    }
-
-    fn rest(&mut self) -> impl Iterator<Item = &'a str> {
-        let at = std::mem::replace(&mut self.at, self.words.len());
-        self.words[at..].iter().copied()
-    }
-
-    fn number<T: FromStr>(&mut self) -> Result<T, String> {
-        number(self.next("a number")?)
-    }
-
-    /// A number behind its name.
-    fn named<T: FromStr>(&mut self, name: &str) -> Result<T, String> {
-        self.word(name)?;
-        self.number()
-    }
-
-    fn word(&mut self, name: &str) -> Result<(), String> {
-        let word = self.next(name)?;
-        if word == name { Ok(()) } else { Err(format!("{word:?} where {name} belongs")) }
-    }
-
-    fn yes_or_no(&mut self) -> Result<bool, String> {
-        match self.next("yes or no")? {
-            "yes" => Ok(true),
-            "no" => Ok(false),
-            other => Err(format!("{other:?} is neither yes nor no")),
-        }
-    }
-
-    fn node(&mut self) -> Result<NodeId, String> {
-        Ok(NodeId(self.number()?))
-    }
-
-    /// `1>2`
-    fn pair(&mut self) -> Result<(NodeId, NodeId), String> {
-        pair(self.next("a link")?)
-    }
-
-    fn member(&mut self) -> Result<Member, String> {
-        let node = self.node()?;
-        self.word("incarnation")?;
-        let incarnation = self.hexadecimal()?;
-        Ok(Member { node, incarnation: Incarnation(incarnation), generation: 0 })
-    }
-
-    fn hexadecimal(&mut self) -> Result<u64, String> {
-        let word = self.next("a hexadecimal number")?;
-        u64::from_str_radix(word, 16).map_err(|_| format!("{word:?} is no hexadecimal number"))
-    }
-
-    fn manner(&mut self) -> Result<Manner, String> {
-        let (client, begins_us) = (self.number()?, self.named("begins_us")?);
-        let (depth, patience_us) = (self.named("depth")?, self.named("patience_us")?);
-        self.word("once")?;
-        let once = self.yes_or_no()?;
-        Ok(Manner { client, begins_us, depth, patience_us, once, asks: Asks::Listed(Vec::new()) })
-    }
-
-    /// `1.7 at 1200 SET k 1.7`
-    fn ask(&mut self) -> Result<(u32, Ask), String> {
-        let id = self.next("client and number")?;
-        let (client, ask) = id.split_once('.').ok_or_else(|| format!("{id:?} is no client.number"))?;
-        let (client, ask) = (number(client)?, number(ask)?);
-        let due = moment(self.named("at")?);
-        let args: Vec<Bytes> = self.rest().map(unescape).collect::<Result<_, _>>()?;
-        if args.is_empty() {
-            return Err("the command is missing".to_owned());
-        }
-        Ok((client, Ask { number: ask, due, args }))
-    }
-
-    fn fault(&mut self) -> Result<Fault, String> {
-        Ok(match self.next("a fault")? {
-            "crash" => Fault::Crash { node: self.node()?, down_us: self.named("down_us")? },
-            "power-loss" => {
-                let down_us = self.named("down_us")?;
-                self.word("nodes")?;
-                let nodes = self.rest().map(|word| number(word).map(NodeId)).collect::<Result<_, _>>()?;
-                Fault::PowerLoss { nodes, down_us }
-            }
-            "terminate" => Fault::Terminate { node: self.node()?, down_us: self.named("down_us")? },
-            "pause" => Fault::Pause { node: self.node()?, us: self.named("us")? },
-            "partition" => {
-                let us = self.named("us")?;
-                self.word("cuts")?;
-                Fault::Partition { cuts: self.rest().map(pair).collect::<Result<_, _>>()?, us }
-            }
-            "clog" => {
-                let (from, to) = self.pair()?;
-                Fault::Clog { from, to, us: self.named("us")? }
-            }
-            "client-cut" => Fault::CutClients { node: self.node()?, us: self.named("us")? },
-            "client-reset" => Fault::ResetClients { node: self.node()? },
-            "hand-over" => Fault::HandOver { to: self.node()? },
-            "disk-stall" => Fault::DiskStall { node: self.node()?, us: self.named("us")? },
-            "disk-failure" => {
-                let (node, operations) = (self.node()?, self.named("operations")?);
-                Fault::DiskFailure { node, operations, down_us: self.named("down_us")? }
-            }
-            "decapitate" => Fault::Decapitate { down_us: self.named("down_us")? },
-            "storm" => {
-                let (loss, us) = (self.named("loss")?, self.named("us")?);
-                let down_us = if self.end().is_ok() { None } else { Some(self.named("down_us")?) };
-                Fault::Storm { loss, us, down_us }
-            }
-            "ambush" => {
-                let (late_us, us) = (self.named("late_us")?, self.named("us")?);
-                let then = match self.next("dies or stands")? {
-                    "dies" => Then::Dies { down_us: self.named("down_us")? },
-                    "stands" => Then::Stands { us: self.named("us")?, hears: NodeId(self.named("hears")?) },
-                    other => return Err(format!("{other:?} is neither dies nor stands")),
-                };
-                Fault::Ambush { late_us, us, then }
-            }
-            "remove" => Fault::Remove { node: self.node()? },
-            other => return Err(format!("{other:?} is no fault")),
-        })
-    }
-
-    /// `1>2`, `c3>` or `>c3`
-    fn link(&mut self) -> Result<Stream, String> {
-        let word = self.next("a link")?;
-        if let Some(client) = word.strip_prefix(">c") {
-            return Ok(Stream::ToClient { client: number(client)? });
-        }
-        if let Some(client) = word.strip_prefix('c').and_then(|word| word.strip_suffix('>')) {
-            return Ok(Stream::ToNode { client: number(client)? });
-        }
-        pair(word).map(|(from, to)| Stream::Link { from, to })
-    }
-
-    fn decision(&mut self, stream: Stream) -> Result<Decision, String> {
-        let number = self.number()?;
-        let what = self.next("what is decided")?;
-        let departure = match (stream, what) {
-            (Stream::Crash { .. }, "torn") => Departure::Torn(self.hexadecimal()?),
-            (Stream::Crash { .. }, "kept") => Departure::Kept,
-            (Stream::Link { .. } | Stream::ToNode { .. } | Stream::ToClient { .. } | Stream::Sync { .. }, "late") => {
-                Departure::Late(self.number()?)
-            }
-            (Stream::Link { .. }, "lost") => Departure::Lost,
-            (Stream::Link { .. }, "again") => Departure::Again(self.number()?),
-            (Stream::Link { .. }, "astray") => Departure::Astray,
-            (Stream::Link { .. }, "again-astray") => Departure::AgainAstray,
-            (_, other) => return Err(format!("{other:?} is nothing that can be decided there")),
-        };
-        Ok(Decision { stream, number, departure })
-    }
-}
-
-fn number<T: FromStr>(word: &str) -> Result<T, String> {
-    word.parse().map_err(|_| format!("{word:?} is no number, or too large"))
-}
-
-fn pair(word: &str) -> Result<(NodeId, NodeId), String> {
-    let (from, to) = word.split_once('>').ok_or_else(|| format!("{word:?} is no link"))?;
-    Ok((NodeId(number(from)?), NodeId(number(to)?)))
-}
-
-/// Takes `escape_ascii` back.
-fn unescape(word: &str) -> Result<Bytes, String> {
-    let mut bytes = Vec::with_capacity(word.len());
-    let mut rest = word.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'\\' {
-            bytes.push(byte);
-            continue;
-        }
-        bytes.push(match rest.next() {
-            Some(b'n') => b'\n',
-            Some(b'r') => b'\r',
-            Some(b't') => b'\t',
-            Some(b'x') => {
-                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-                let (high, low) = digit(rest.next()).zip(digit(rest.next())).ok_or("\\x needs two digits")?;
-                (high * 16 + low) as u8
-            }
-            Some(other) => other,
-            None => return Err("a backslash at the end".to_owned()),
-        });
-    }
-    Ok(bytes.into())
 }

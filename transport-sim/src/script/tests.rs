@@ -3,6 +3,7 @@
 use paxos_core::{ElectionPolicy, Slot};
 
 use super::*;
+use crate::nemesis::Lone;
 use crate::trace::Trace;
 use crate::world::World;
 
@@ -90,6 +91,12 @@ fn every_setting_and_every_fault_survives_the_text() {
         Fault::Storm { loss: 12, us: 13, down_us: Some(14) },
         Fault::Storm { loss: 12, us: 13, down_us: None },
         Fault::Remove { node: one },
+        Fault::Wipe { node: one, down_us: 21, remedy: Remedy::Away },
+        Fault::Wipe { node: one, down_us: 21, remedy: Remedy::Anew },
+        Fault::OldImage { node: one, us: 22, down_us: 23 },
+        Fault::FreezeClock { node: one, us: 24 },
+        Fault::CutLeader { lone: Lone::Mute, us: 25 },
+        Fault::CutLeader { lone: Lone::Gone, us: 26 },
         Fault::Ambush { late_us: 15, us: 16, then: Then::Dies { down_us: 17 } },
         Fault::Ambush { late_us: 18, us: 19, then: Then::Stands { us: 20, hears: one } },
     ]
@@ -100,9 +107,16 @@ fn every_setting_and_every_fault_survives_the_text() {
         asks[0].args = vec!["a b\\\n\u{e9}".into()];
     }
     let node = one;
-    script.decisions = [(Stream::Crash { node }, Departure::Kept), (Stream::Crash { node }, Departure::Torn(77))]
-        .map(|(stream, departure)| Decision { stream, number: 3, departure })
-        .into();
+    let link = Stream::Link { from: one, to: two };
+    script.decisions = [
+        (Stream::Crash { node }, Departure::Kept),
+        (Stream::Crash { node }, Departure::Torn(77)),
+        (link, Departure::Garbled(Garble::Short(9))),
+        (link, Departure::Garbled(Garble::Joined)),
+        (link, Departure::Garbled(Garble::Foreign)),
+    ]
+    .map(|(stream, departure)| Decision { stream, number: 3, departure })
+    .into();
     script.decisions.sort_unstable();
     let again: Script = script.to_string().parse().expect("what was written can be read");
     assert!(again == script, "{again}");

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use node::COMMANDS;
 use paxos_core::{Ballot, Body, Entries, Entry, NodeId, Record, Role, Slot, SlotRange};
-use transport_sim::{Fault, Reply, Then};
+use transport_sim::{Fault, Remedy, Reply, Then};
 
 pub(super) fn body(body: &Body) -> String {
     match body {
@@ -183,6 +183,18 @@ pub(super) fn fault(fault: &Fault) -> String {
         Fault::Ambush { then: Then::Stands { .. }, .. } => {
             "an Accept is held back, and its leader will stand still".to_owned()
         }
+        Fault::Wipe { node, down_us, remedy } => {
+            let then = match remedy {
+                Remedy::Away => "nobody formats it",
+                Remedy::Anew => "it is formatted anew",
+            };
+            format!("n{node} goes for {} and its disk is wiped; {then}", ms(down_us))
+        }
+        Fault::OldImage { node, us, down_us } => {
+            format!("disk of n{node} is copied, and put back after {}; each time down for {}", ms(us), ms(down_us))
+        }
+        Fault::FreezeClock { node, us } => format!("clock of n{node} stands still for {}", ms(us)),
+        Fault::CutLeader { lone, us } => format!("whoever leads is {} for {}", lone.name(), ms(us)),
         Fault::Remove { node } => format!("n{node} goes for good"),
     }
 }

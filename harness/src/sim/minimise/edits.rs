@@ -5,13 +5,14 @@ use paxos_core::{Genesis, Instant, Membership, NodeId};
 use transport_sim::{Ask, Asks, Decision, Departure, DiskQuality, Quality, START, Scenario, Stream};
 
 /// What makes a scenario simpler without making it smaller.
-pub(super) const SIMPLER: [fn(&mut Scenario); 12] = [
+pub(super) const SIMPLER: [fn(&mut Scenario); 13] = [
     |scenario| scenario.slow_disks.clear(),
     |scenario| scenario.late.clear(),
     |scenario| scenario.drift = 0,
     |scenario| scenario.quality.loss = 0,
     |scenario| scenario.quality.duplication = 0,
     |scenario| scenario.quality.misrouted = 0,
+    |scenario| scenario.quality.garbled = 0,
     |scenario| scenario.quality.reorders = false,
     |scenario| scenario.quality.jitter_us = scenario.quality.jitter_us.min(Quality::CALM.jitter_us),
     |scenario| scenario.quality.delay_us_min = Quality::CALM.delay_us_min,
@@ -37,6 +38,7 @@ pub(super) fn kind_of(decision: &Decision) -> (u8, u8) {
         Departure::AgainAstray => 4,
         Departure::Torn(_) => 5,
         Departure::Kept => 6,
+        Departure::Garbled(_) => 7,
     };
     (stream, departure)
 }
@@ -59,10 +61,15 @@ pub(super) fn without_node(scenario: &Scenario, gone: NodeId) -> Option<Scenario
     Some(scenario)
 }
 
-/// Shows every moment that a scenario names: when clients begin and ask, faults strike, and nodes come late.
+/// Shows every moment that a scenario names: when clients begin and ask, faults strike, nodes come late, and all is well.
 pub(super) fn every_time(scenario: &mut Scenario, look: &mut impl FnMut(&mut Instant)) {
     scenario.faults.iter_mut().for_each(|(at, _)| look(at));
     scenario.late.iter_mut().for_each(|(_, at)| look(at));
+    if let Some(calm_us) = &mut scenario.calm_us {
+        let mut calm = START.plus_us(*calm_us);
+        look(&mut calm);
+        *calm_us = calm.since_us(START);
+    }
     for manner in &mut scenario.clients {
         let mut begins = START.plus_us(manner.begins_us);
         look(&mut begins);

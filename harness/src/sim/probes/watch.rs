@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use node::Node;
+use node::hello::Refusal;
 use paxos_core::{
     Accept, Ballot, Body, Boot, Entry, FenceReason, Message, NodeId, QuorumSystem, Replica, Role, RoleReason, Slot,
     Stats,
@@ -125,6 +126,10 @@ impl Watcher {
                 self.probes.hit(Probe::DiskFailed, u64::from(matches!(reason, FenceReason::PersistFailed)));
             }
             Fact::LogRead { entries, .. } => self.probes.hit(Probe::ServedFromDisk, u64::from(*entries > 0)),
+            Fact::FoundEmpty => self.hit(Probe::EmptyDisk),
+            Fact::TurnedAway(Refusal::Incarnation { .. }) => self.hit(Probe::AnewRefused),
+            Fact::TurnedAway(_) => self.hit(Probe::OlderRefused),
+            Fact::Garbled => self.hit(Probe::FrameDropped),
             Fact::Answered { reply: Reply::Error(line), .. } => {
                 self.probes.hit(Probe::SessionExpired, u64::from(line.starts_with("SESSIONEXPIRED")));
             }

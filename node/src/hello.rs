@@ -4,6 +4,8 @@
 //! first; the other judges it and answers with its own hello or with a refusal that says why, so that both
 //! sides log the reason. Nothing of a link reaches the node before both hellos were accepted.
 //!
+//! The driver owns the links and asks here; what it keeps of each peer is the newest boot that it accepted.
+//!
 //! A greeting is one frame: `MAGIC`, then a `Greeting` in postcard. Both enums are append-only.
 
 use paxos_core::wire::WIRE_VERSION;
