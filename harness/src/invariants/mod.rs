@@ -50,6 +50,16 @@ pub struct Invariants {
 /// Ballots that may be led with for the first time while nothing goes wrong: a calm cluster keeps its leader.
 const BALLOTS_LED_CALM_MAX: u64 = 2;
 
+/// The same for these quorums. Who needs nobody's promise but its own hears of no other candidate before it leads: of
+/// voters that lost contact together, each may lead once when they have it again.
+fn ballots_led_calm_max(membership: Option<&Membership>) -> u64 {
+    let alone = |membership: &&Membership| {
+        let voters = membership.voters().len();
+        (membership.quorum().phase1_size(voters) == 1).then_some(voters as u64)
+    };
+    membership.as_ref().and_then(alone).unwrap_or(0).max(BALLOTS_LED_CALM_MAX)
+}
+
 /// A ballot in use.
 #[derive(Debug)]
 struct Used {
@@ -370,7 +380,7 @@ impl Observer for Invariants {
                     self.tally.ballots_led += 1;
                     let calm = self.calm_from.is_some_and(|from| moment.now >= from);
                     self.tally.ballots_led_calm += u64::from(calm);
-                    if self.tally.ballots_led_calm > BALLOTS_LED_CALM_MAX {
+                    if self.tally.ballots_led_calm > ballots_led_calm_max(self.membership.as_ref()) {
                         let why = format!(
                             "{node:?} leads with {ballot:?}, the {} since all is well",
                             self.tally.ballots_led_calm

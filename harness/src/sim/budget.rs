@@ -3,9 +3,9 @@
 //! A cluster that keeps all its promises can still be wrong by saying everything twice, or by waiting for timers where
 //! an answer would do. Where nothing goes wrong both show, as numbers above these.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use paxos_core::{Body, Instant};
+use paxos_core::{Body, Instant, NodeId};
 use transport_sim::{Fact, Moment, OperationId, Quality, START, Scenario, Violation};
 
 use crate::invariants::Tally;
@@ -14,8 +14,9 @@ use crate::invariants::Tally;
 const MESSAGES_PER_SLOT: u64 = 2;
 /// A change of the leader costs each other node a Prepare, a Promise of a few chunks at the most, and the prefix.
 const MESSAGES_PER_BALLOT: u64 = 8;
-/// In a hundredth: a sync in the tail takes longer than an acknowledgement is waited for, and the Accept is said again.
-const MESSAGES_SLACK: u64 = 102;
+/// A sync in the tail takes longer than an acknowledgement is waited for. What it holds up is said again, by Accept or
+/// by Success, and answered again, twice at the most before the next sync.
+const MESSAGES_PER_LATE_SYNC: u64 = 8;
 /// A round of reads costs each other node a heartbeat and its echo.
 const HEARTBEATS_PER_READ: u64 = 2;
 /// In a hundredth: heartbeats are not sent at the very moment at which they are due, but never more often.
@@ -30,6 +31,11 @@ pub struct Budget {
     peers: u64,
     heartbeat_us: u64,
     election_timeout_us: u64,
+    /// How long an acknowledgement is waited for, less the way there and back.
+    resend_us: u64,
+    /// Syncs under way, and how many took so long that what waited for them was said again.
+    syncing: BTreeMap<NodeId, Instant>,
+    late_syncs: u64,
     /// What a command takes on average on these links and disks, alone.
     command_us: u64,
     heartbeats: u64,
@@ -53,6 +59,9 @@ impl Budget {
             peers: (scenario.genesis.membership().members().count() as u64).saturating_sub(1),
             heartbeat_us: scenario.config.heartbeat_us,
             election_timeout_us: scenario.config.election_timeout_us,
+            resend_us: scenario.config.resend_us.saturating_sub(2 * (delay_us_min + jitter_us)),
+            syncing: BTreeMap::new(),
+            late_syncs: 0,
             // From the client to the leader, to a quorum whose slower half syncs, and back.
             command_us: 4 * (delay_us_min + jitter_us) + disk.sync_us_min + 2 * disk.sync_jitter_us,
             heartbeats: 0,
@@ -78,6 +87,14 @@ impl Budget {
         match fact {
             Fact::Posted { message, .. } if matches!(message.body, Body::Heartbeat(_)) => self.heartbeats += 1,
             Fact::Posted { .. } => self.messages += 1,
+            Fact::Syncing { .. } => {
+                self.syncing.insert(moment.node, moment.now);
+            }
+            Fact::Synced => {
+                // A record waits for the sync before its own too.
+                let took_us = self.syncing.remove(&moment.node).map_or(0, |begun| moment.now.since_us(begun));
+                self.late_syncs += u64::from(2 * took_us >= self.resend_us);
+            }
             Fact::Asked(operation) => {
                 self.reads += u64::from(operation.is_read());
                 self.open.insert(operation.id);
@@ -104,7 +121,7 @@ impl Budget {
         }
         let spent = |what: &str, spent: u64, budget: u64| format!("{spent} {what}, the budget is {budget}; {self:?}");
         let each = MESSAGES_PER_SLOT * tally.chosen + MESSAGES_PER_BALLOT * tally.ballots_led;
-        let messages_max = self.peers * each * MESSAGES_SLACK / 100;
+        let messages_max = self.peers * each + MESSAGES_PER_LATE_SYNC * self.late_syncs;
         if self.messages > messages_max {
             let why = spent("messages but heartbeats", self.messages, messages_max);
             return Err(Violation::new("message-budget", why));

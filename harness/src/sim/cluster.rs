@@ -152,7 +152,7 @@ impl Run {
             Err(violation)
         });
         let (report, watch) = (world.report(), &world.observer);
-        let rested = ran.is_ok() && stuck.is_none() && steps.is_none();
+        let rested = ran.is_ok() && stuck.is_none() && steps.is_none_or(|steps| report.steps < steps);
         let judged = ran.and_then(|()| watch.judge_whole(rested));
         let outcome = Outcome {
             seed,
