@@ -1,8 +1,8 @@
 //! The judge itself: testimony that hides or invents something is caught.
 
 use paxos_core::{
-    Accept, ClusterId, Entry, Formatted, Genesis, Header, Held, Incarnation, Instant, Member, Promise, QuorumSystem,
-    Recipients, SlotRange,
+    Accept, Body, ClusterId, Entry, Formatted, Genesis, Header, Held, Incarnation, Instant, Member, Message, Promise,
+    QuorumSystem, Recipients, SlotRange,
 };
 
 use super::*;
