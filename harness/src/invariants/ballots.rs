@@ -8,16 +8,6 @@ use super::{Invariants, Promises};
 /// Ballots that may be led with for the first time while nothing goes wrong: a calm cluster keeps its leader.
 const BALLOTS_LED_CALM_MAX: u64 = 2;
 
-/// The same for these quorums. Who needs nobody's promise but its own hears of no other candidate before it leads: of
-/// voters that lost contact together, each may lead once when they have it again.
-fn ballots_led_calm_max(membership: Option<&Membership>) -> u64 {
-    let alone = |membership: &&Membership| {
-        let voters = membership.voters().len();
-        (membership.quorum().phase1_size(voters) == 1).then_some(voters as u64)
-    };
-    membership.as_ref().and_then(alone).unwrap_or(0).max(BALLOTS_LED_CALM_MAX)
-}
-
 /// A ballot in use.
 #[derive(Debug)]
 pub(super) struct Used {
@@ -136,9 +126,15 @@ impl Invariants {
         let since = used.since;
         self.tally.ballots_led += 1;
         // Who tried before all was well may come to lead after it.
-        let calm = self.calm_from.is_some_and(|from| since >= from);
-        self.tally.ballots_led_calm += u64::from(calm);
-        if self.tally.ballots_led_calm > ballots_led_calm_max(self.membership.as_ref()) {
+        if self.calm_from.is_some_and(|from| since >= from) {
+            // Who needs nobody's promise but its own hears of no other candidate before it leads: those who try at the
+            // same time, under the same round, all do.
+            let alone = |members: &Membership| members.quorum().phase1_size(members.voters().len()) == 1;
+            let together = self.membership.as_ref().is_some_and(alone) && self.rounds_led_calm.contains(&ballot.round);
+            self.rounds_led_calm.insert(ballot.round);
+            self.tally.ballots_led_calm += u64::from(!together);
+        }
+        if self.tally.ballots_led_calm > BALLOTS_LED_CALM_MAX {
             let why = format!("{node:?} leads with {ballot:?}, the {} since all is well", self.tally.ballots_led_calm);
             return Err(Violation::new("leaders-stay", why));
         }

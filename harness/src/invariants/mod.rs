@@ -16,7 +16,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use paxos_core::{Ballot, Boot, FenceReason, Instant, Membership, NodeId, Record, Role, Slot};
 use transport_sim::{Fact, Moment, Observer, Operation, Violation};
@@ -46,6 +46,8 @@ pub struct Invariants {
     history: Option<History>,
     /// From when on nothing goes wrong.
     calm_from: Option<Instant>,
+    /// The rounds of ballots that were first led with since.
+    rounds_led_calm: BTreeSet<u64>,
     tally: Tally,
 }
 
