@@ -7,6 +7,7 @@ mod asks;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use node::limits::SESSION_WINDOW;
 use paxos_core::{Instant, NodeId};
 
 pub use asks::{Ask, Asks, Manner, Operation, OperationId};
@@ -156,6 +157,22 @@ impl Client {
     /// Operations begun and not ended.
     pub fn open(&self) -> usize {
         self.waiting.len() + self.sent.len()
+    }
+
+    /// Whether more may begin: not too much at once, and nothing so far ahead of the oldest open command of the session
+    /// that the session would forget that one (`SESSION_WINDOW`).
+    fn may_begin(&self) -> bool {
+        let sent = self.sent.iter().filter_map(|sent| match &sent.what {
+            Asked::Operation(operation) => Some(operation),
+            Asked::Session => None,
+        });
+        let sequences = self.waiting.iter().chain(sent).filter_map(|operation| {
+            let (session, sequence) = operation.once.as_ref()?;
+            (Some(session) == self.session.as_ref()).then_some(*sequence)
+        });
+        let newest = self.sequence + self.manner.depth as u64;
+        let kept = sequences.min().is_none_or(|oldest| newest < oldest + SESSION_WINDOW);
+        kept && self.open() < self.manner.depth
     }
 
     /// The connection it asked for is there.
@@ -308,7 +325,7 @@ impl Client {
         }
         if now < self.pause_until {
             at(self.pause_until);
-        } else if self.begun < self.manner.asks.count() && now < self.next_burst && self.open() < self.manner.depth {
+        } else if self.begun < self.manner.asks.count() && now < self.next_burst && self.may_begin() {
             at(self.next_burst);
         }
         if let Some(wake) = wake.map(|wake| wake.max(now.plus_us(1)))
@@ -329,7 +346,7 @@ impl Client {
             }
             return;
         }
-        if now >= self.next_burst && self.begun < self.manner.asks.count() && self.open() < self.manner.depth {
+        if now >= self.next_burst && self.begun < self.manner.asks.count() && self.may_begin() {
             self.begin_burst(now, wishes);
         }
         let mut bytes = Vec::new();

@@ -12,6 +12,9 @@ use crate::invariants::Tally;
 
 /// Between the leader and each other node a slot costs an Accept and an Accepted, if it is alone in its run.
 const MESSAGES_PER_SLOT: u64 = 2;
+/// Where less than half of the voters choose, or the window has room for hardly a slot, others are told of choices by
+/// Success besides, before they answered to the bid.
+const MESSAGES_PER_SLOT_TOLD: u64 = 4;
 /// A change of the leader costs each other node a Prepare, a Promise of a few chunks at the most, and the prefix.
 const MESSAGES_PER_BALLOT: u64 = 8;
 /// In a hundredth: holes are asked for, and what is chosen last is told, by messages of their own.
@@ -31,6 +34,7 @@ const COMMAND_MEANS: u64 = 2;
 pub struct Budget {
     calm: bool,
     peers: u64,
+    messages_per_slot: u64,
     heartbeat_us: u64,
     election_timeout_us: u64,
     /// How long an acknowledgement is waited for, less the way there and back.
@@ -56,9 +60,13 @@ impl Budget {
     pub fn new(scenario: &Scenario) -> Budget {
         let Quality { delay_us_min, jitter_us, .. } = Quality::CALM;
         let disk = scenario.disk;
+        let membership = scenario.genesis.membership();
+        let voters = membership.voters().len();
+        let told = 2 * membership.quorum().phase2_size(voters) <= voters || scenario.config.window_slots <= 2;
         Budget {
             calm: scenario.is_calm(),
-            peers: (scenario.genesis.membership().members().count() as u64).saturating_sub(1),
+            peers: (membership.members().count() as u64).saturating_sub(1),
+            messages_per_slot: if told { MESSAGES_PER_SLOT_TOLD } else { MESSAGES_PER_SLOT },
             heartbeat_us: scenario.config.heartbeat_us,
             election_timeout_us: scenario.config.election_timeout_us,
             resend_us: scenario.config.resend_us.saturating_sub(2 * (delay_us_min + jitter_us)),
@@ -122,7 +130,7 @@ impl Budget {
             return Ok(());
         }
         let spent = |what: &str, spent: u64, budget: u64| format!("{spent} {what}, the budget is {budget}; {self:?}");
-        let each = MESSAGES_PER_SLOT * tally.chosen + MESSAGES_PER_BALLOT * tally.ballots_led;
+        let each = self.messages_per_slot * tally.chosen + MESSAGES_PER_BALLOT * tally.ballots_led;
         let messages_max = self.peers * each * MESSAGES_SLACK / 100 + MESSAGES_PER_LATE_SYNC * self.late_syncs;
         if self.messages > messages_max {
             let why = spent("messages but heartbeats", self.messages, messages_max);
