@@ -156,8 +156,7 @@ impl Election {
         if self.my_voter.is_none() || bound || !can_vote {
             return false;
         }
-        let contact = self.contact(now, can_vote);
-        if !membership.is_phase1_quorum(contact) || !membership.is_phase2_quorum(contact) {
+        if !self.has_contact(now, can_vote, membership) {
             return false;
         }
         if let Some((at, led)) = self.reclaim {
@@ -172,6 +171,12 @@ impl Election {
             ElectionPolicy::HighestId if self.followed.is_some() && self.lags() => false,
             ElectionPolicy::HighestId => !self.higher_id_alive(now),
         }
+    }
+
+    /// Whether the voters in contact can make it a leader now and choose what it proposes.
+    fn has_contact(&self, now: Instant, can_vote: bool, membership: &Membership) -> bool {
+        let electors = self.electors(now, can_vote);
+        membership.is_phase1_quorum(electors) && membership.is_phase2_quorum(electors)
     }
 
     /// What of it has consequences while the clock stands still: moments, delays and failures only say when something is
@@ -305,6 +310,16 @@ impl Election {
     pub(crate) fn drop_stale_reclaim(&mut self, now: Instant) {
         if self.reclaim.is_some_and(|(at, _)| now >= at) {
             self.reclaim = None;
+        }
+    }
+
+    /// The random delay of a wait counts from the last moment without contact at the earliest (rule 15): contact
+    /// returns to all at the same moment, and whose waits ended before would all campaign then.
+    pub(crate) fn wait_for_contact(&mut self, now: Instant, can_vote: bool, membership: &Membership) {
+        let ready = now.as_us().saturating_sub(self.timeout_us);
+        let waits = self.policy == ElectionPolicy::Stable && self.leaderless_since.as_us() < ready;
+        if waits && !self.has_contact(now, can_vote, membership) {
+            self.leaderless_since = Instant::from_us(ready);
         }
     }
 

@@ -204,6 +204,29 @@ fn a_slow_disk_holds_up_nobody_else_and_no_heartbeat() {
 }
 
 #[test]
+fn a_stall_of_all_disks_is_waited_for() {
+    /// Several election time-outs.
+    const STALL: Duration = Duration::from_millis(1_500);
+    if !can_trace() {
+        return;
+    }
+    let mut trial = Trial::start("stalled-disks", 3);
+    let leader = trial.leader();
+    let before = trial.status(leader).map(|status| status.ballot);
+    trial.witnessed(trial.cluster.addresses(), |trial| {
+        let injection = format!("fdatasync:delay_enter={}:when=3", STALL.as_micros());
+        let stalled: Vec<Strace> = (1..=3).map(|id| Strace::on(trial, id, &injection)).collect();
+        let (report, _) = load::run(&trial.checked_load(2 * STALL), &|| false).expect("load");
+        drop(stalled);
+        println!("stalled: {report}");
+        assert_eq!((report.errors, report.unanswered, report.disconnects), (0, 0, 0), "{report}");
+        assert!(report.longest_gap_ms >= STALL.as_secs_f64() * 1_000.0 / 2.0, "it did stall: {report}");
+        assert_eq!(trial.status(leader).map(|status| status.ballot), before, "nobody could do better");
+    });
+    trial.converged();
+}
+
+#[test]
 fn a_file_system_that_turned_read_only_is_named_and_a_writable_one_brings_the_node_back() {
     if !can_trace() {
         return;

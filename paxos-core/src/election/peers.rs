@@ -90,13 +90,19 @@ impl Election {
         known.filter(move |(_, known)| *known > first_unchosen)
     }
 
-    /// Voters with whom a round trip ended within the election time-out, this replica included if it can vote.
-    pub(crate) fn contact(&self, now: Instant, can_vote: bool) -> VoterSet {
+    /// Voters with whom a round trip ended within the election time-out, this replica included. Whether their disks
+    /// answer is not asked: none who could lead in its place would find others, and reads need no disk.
+    pub(crate) fn contact(&self, now: Instant) -> VoterSet {
+        let me = self.my_voter.unwrap_or_default();
+        let voters = self.peers.iter().filter(|peer| self.is_in_contact(peer, now)).filter_map(|peer| peer.voter);
+        voters.fold(me, VoterSet::with)
+    }
+
+    /// Those of them who could vote at once, this replica included if it can.
+    pub(super) fn electors(&self, now: Instant, can_vote: bool) -> VoterSet {
         let me = if can_vote { self.my_voter.unwrap_or_default() } else { VoterSet::EMPTY };
-        self.peers.iter().filter(|peer| self.is_in_contact(peer, now)).fold(me, |set, peer| match peer.voter {
-            Some(voter) => set.with(voter),
-            None => set,
-        })
+        let voters = self.peers.iter().filter(|peer| self.is_elector(peer, now)).filter_map(|peer| peer.voter);
+        voters.fold(me, VoterSet::with)
     }
 
     /// What to say to a peer of its newest heartbeat. A ballot below the promise is not acknowledged.
@@ -117,14 +123,17 @@ impl Election {
 
     fn is_in_contact(&self, peer: &Peer, now: Instant) -> bool {
         peer.echoed.is_some_and(|echoed| now.since_us(echoed) <= self.timeout_us)
-            && peer.heard.as_ref().is_some_and(|heard| heard.heartbeat.can_vote)
+    }
+
+    fn is_elector(&self, peer: &Peer, now: Instant) -> bool {
+        self.is_in_contact(peer, now) && peer.heard.as_ref().is_some_and(|heard| heard.heartbeat.can_vote)
     }
 
     /// Voters, self included, whose fresh heartbeats say that they follow nobody. Fresh is what answers a heartbeat of
     /// ours: one that was held up on its way is heard now and says whom its sender followed long ago.
     pub(super) fn leaderless(&self, now: Instant) -> VoterSet {
         let me = self.my_voter.unwrap_or_default();
-        let fresh = self.peers.iter().filter(|peer| self.is_fresh(peer, now) && self.is_in_contact(peer, now));
+        let fresh = self.peers.iter().filter(|peer| self.is_fresh(peer, now) && self.is_elector(peer, now));
         fresh.fold(me, |set, peer| {
             let follows = peer
                 .heard

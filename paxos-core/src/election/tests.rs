@@ -128,3 +128,49 @@ fn the_highest_id_takes_over_when_it_has_caught_up() {
         assert_eq!(campaigns, takes_over, "applied up to {applied:?}");
     }
 }
+
+/// Five voters whose waits ended while they lacked one of them, and who are all in contact again from one moment on.
+#[test]
+fn rule_15_who_regains_contact_does_not_campaign_with_all_the_others() {
+    let config = Config::default();
+    let member = |node| Member { node: NodeId(node), incarnation: Incarnation(1), generation: 0 };
+    let flexible = QuorumSystem::Flexible { phase1: 1, phase2: 5 };
+    let membership = Membership::new((1..=5).map(member).collect(), Vec::new(), flexible).expect("five voters");
+    let boot = Boot { counter: 1, nonce: 1 };
+    let returns_us = 20 * config.election_timeout_us;
+    let step_us = config.heartbeat_us / 10;
+    let campaigns_after = |seed| {
+        let mut election = Election::new(&config, &membership, NodeId(1), Instant::from_us(0), seed);
+        let campaigns = (0..).map(|number| number * step_us).find(|at_us| {
+            let now = Instant::from_us(*at_us);
+            for peer in if *at_us < returns_us { 2..=4 } else { 2..=5 } {
+                let heartbeat = Heartbeat {
+                    leading: None,
+                    following: None,
+                    contact: false,
+                    can_vote: true,
+                    prefix: Slot::FIRST,
+                    first_unchosen: Slot::FIRST,
+                    room: 1,
+                    round: 0,
+                    sent_us: *at_us,
+                    echo: Some(Echo { boot, sent_us: *at_us, leading: None, round: 0 }),
+                };
+                election.on_heartbeat(NodeId(peer), boot, heartbeat, boot, now);
+            }
+            election.follow_best(now);
+            let wants = election.wants_campaign(now, true, &membership);
+            election.wait_for_contact(now, true, &membership);
+            wants
+        });
+        campaigns.expect("it campaigns").checked_sub(returns_us).expect("not without contact")
+    };
+    let range_us = config.election_timeout_us / 4;
+    let waits: Vec<u64> = (0..100).map(campaigns_after).collect();
+    assert!(waits.iter().all(|wait| *wait <= range_us), "{waits:?}");
+    // Spread over the whole range: about a quarter in each quarter of it.
+    for quarter in 0..4 {
+        let within = waits.iter().filter(|wait| **wait * 4 / (range_us + 1) == quarter).count();
+        assert!((10..=45).contains(&within), "{within} of 100 in quarter {quarter}: {waits:?}");
+    }
+}

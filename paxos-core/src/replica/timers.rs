@@ -140,6 +140,7 @@ impl Replica {
                     self.campaign(RoleReason::Campaign, actions);
                 } else {
                     self.election.drop_stale_reclaim(self.now);
+                    self.election.wait_for_contact(self.now, can_vote, self.genesis.membership());
                 }
             }
             Proposer::Preparing(preparing) => {
@@ -149,7 +150,7 @@ impl Replica {
                 }
             }
             Proposer::Leading(leading) => {
-                let contact = self.election.contact(self.now, can_vote);
+                let contact = self.election.contact(self.now);
                 let better = self.election.best_leader(self.now).is_some_and(|(best, _)| best > leading.ballot());
                 let yields =
                     self.config.election == ElectionPolicy::HighestId && self.election.higher_id_alive(self.now);
@@ -190,7 +191,7 @@ impl Replica {
     #[inline(never)]
     pub(super) fn heartbeat_to(&mut self, node: NodeId, actions: &mut Vec<Action>) {
         let can_vote = self.can_vote();
-        let contact = self.election.contact(self.now, can_vote);
+        let contact = self.election.contact(self.now);
         let leading = match &self.proposer {
             Proposer::Leading(leading) => Some(leading.ballot()),
             Proposer::Following | Proposer::Preparing(_) => None,

@@ -65,6 +65,37 @@ fn rule_14_a_leader_without_contact_steps_down() {
     assert_eq!(lone.replica.role(), Role::Following);
 }
 
+/// Its own disk and those of the others stall at the same time, as the disks of one machine do: no other leader could
+/// choose anything, so this one stays, and what was proposed is chosen when a quorum of disks answers.
+#[test]
+fn rule_14_a_leader_stays_while_the_disks_stall() {
+    let stalled = |lone: &Lone| Heartbeat {
+        can_vote: false,
+        echo: Some(Echo { boot: BOOT, sent_us: lone.now_us, leading: lone.replica.ballot(), round: 0 }),
+        ..heartbeat(None, 1, lone.now_us)
+    };
+    let mut lone = Lone::new(1, 3);
+    let ballot = lone.lead();
+    lone.propose(1, "x");
+    for _ in 0..200 {
+        let heartbeat = stalled(&lone);
+        lone.hear(2, Body::Heartbeat(Box::new(heartbeat)));
+        lone.wait(10_000);
+    }
+    assert_eq!(lone.replica.role(), Role::Leading { ready: true });
+    lone.accepted(2, ballot, 1, 1);
+    lone.sync();
+    assert_eq!(lone.applied().len(), 1);
+    // Nobody begins to lead on such disks.
+    let mut follower = Lone::new(1, 3);
+    for _ in 0..200 {
+        let heartbeat = stalled(&follower);
+        follower.hear(2, Body::Heartbeat(Box::new(heartbeat)));
+        follower.wait(10_000);
+    }
+    assert_eq!(follower.replica.role(), Role::Following);
+}
+
 #[test]
 fn rule_14_a_hand_over_is_taken_at_once_from_the_leader_that_is_followed_only() {
     let mut lone = Lone::new(1, 3);
