@@ -151,6 +151,9 @@ pub enum RoleReason {
     /// A quorum is out of contact.
     #[error("lost contact to a quorum")]
     LostContact,
+    /// No quorum in contact can vote, since disks do not answer, and another replica may do better.
+    #[error("the disks of a quorum do not answer")]
+    DisksHang,
     /// Gave leadership away.
     #[error("handed leadership over")]
     HandedOver,

@@ -44,6 +44,12 @@ pub(crate) struct Election {
     delay_us: u64,
     /// Failed campaigns in a row; each doubles the range of the delay.
     failures: u32,
+    /// Whether it lacked the contact to campaign when it last looked, and, once that is back, how long it leaves others
+    /// alone.
+    apart: bool,
+    not_before: Instant,
+    /// Since when a leader sees no quorum that can vote.
+    barren_since: Option<Instant>,
     /// When a refused leader may try again above the round that refused it, and the ballot it led with.
     reclaim: Option<(Instant, Ballot)>,
     rng: Rng,
@@ -82,6 +88,9 @@ impl Election {
             leaderless_since: now,
             delay_us: 0,
             failures: 0,
+            apart: false,
+            not_before: now,
+            barren_since: None,
             reclaim: None,
             rng: Rng::new(seed),
         };
@@ -137,7 +146,7 @@ impl Election {
             ElectionPolicy::Stable if self.peers.iter().all(|peer| peer.voter.is_none()) => self.leaderless_since,
             ElectionPolicy::Stable => {
                 let waited = self.leaderless_since.plus_us(self.timeout_us).plus_us(self.delay_us);
-                waited.plus_us(self.lag_us()).plus_us(self.slowness_us())
+                waited.plus_us(self.lag_us()).plus_us(self.slowness_us()).max(self.not_before)
             }
             ElectionPolicy::HighestId => {
                 let settled = self.started.plus_us(self.heartbeat_us.saturating_mul(2));
@@ -156,7 +165,7 @@ impl Election {
         if self.my_voter.is_none() || bound || !can_vote {
             return false;
         }
-        if !self.has_contact(now, can_vote, membership) {
+        if !self.could_lead(now, can_vote, membership) {
             return false;
         }
         if let Some((at, led)) = self.reclaim {
@@ -174,7 +183,7 @@ impl Election {
     }
 
     /// Whether the voters in contact can make it a leader now and choose what it proposes.
-    fn has_contact(&self, now: Instant, can_vote: bool, membership: &Membership) -> bool {
+    pub(crate) fn could_lead(&self, now: Instant, can_vote: bool, membership: &Membership) -> bool {
         let electors = self.electors(now, can_vote);
         membership.is_phase1_quorum(electors) && membership.is_phase2_quorum(electors)
     }
@@ -313,14 +322,28 @@ impl Election {
         }
     }
 
-    /// The random delay of a wait counts from the last moment without contact at the earliest (rule 15): contact
-    /// returns to all at the same moment, and whose waits ended before would all campaign then.
-    pub(crate) fn wait_for_contact(&mut self, now: Instant, can_vote: bool, membership: &Membership) {
-        let ready = now.as_us().saturating_sub(self.timeout_us);
-        let waits = self.policy == ElectionPolicy::Stable && self.leaderless_since.as_us() < ready;
-        if waits && !self.has_contact(now, can_vote, membership) {
-            self.leaderless_since = Instant::from_us(ready);
+    /// Looks whether it is in contact. Contact returns to all at the same moment, and whose waits ended before would all
+    /// campaign then: each waits a delay of its own first (rule 15).
+    pub(crate) fn note_contact(&mut self, now: Instant, can_vote: bool, membership: &Membership) {
+        let apart = !self.could_lead(now, can_vote, membership);
+        if self.apart && !apart && self.policy == ElectionPolicy::Stable {
+            let range_us = (self.timeout_us >> 2).saturating_add(1);
+            self.not_before = now.plus_us(self.delay_us.checked_rem(range_us).unwrap_or(0));
         }
+        self.apart = apart;
+    }
+
+    /// Whether a leader should give way since no quorum that it sees can vote. While the disks of all stall nobody could
+    /// do better, and it stays: for long, but not for ever, as there may be one that it does not hear. One that says it
+    /// could do better is believed after one more time-out, when what it knew of the disks of others is known anew.
+    pub(crate) fn is_barren(&mut self, now: Instant, can_vote: bool, membership: &Membership) -> bool {
+        if membership.is_phase2_quorum(self.electors(now, can_vote)) {
+            self.barren_since = None;
+            return false;
+        }
+        let barren_us = now.since_us(*self.barren_since.get_or_insert(now));
+        let longest_us = self.timeout_us.checked_shl(PATIENCE_DOUBLINGS_MAX).unwrap_or(u64::MAX);
+        barren_us > longest_us || (barren_us > self.timeout_us && self.another_could_lead(now))
     }
 
     /// Leadership ended for lack of contact, or was given away.
@@ -330,6 +353,7 @@ impl Election {
 
     /// A campaign was won.
     pub(crate) fn on_won(&mut self) {
+        self.barren_since = None;
         self.failures >>= 1;
     }
 }

@@ -166,7 +166,8 @@ pub struct Heartbeat {
     pub leading: Option<Ballot>,
     /// The ballot of the leader that the sender follows, if any.
     pub following: Option<Ballot>,
-    /// Whether the sender has quorum contact.
+    /// Whether the sender has quorum contact: of a leader, that its reads can be confirmed; of any other, that it could
+    /// be elected, and what it proposed be chosen, by voters whose disks answer.
     pub contact: bool,
     /// Whether the sender can vote: not fenced, and its disk answers.
     pub can_vote: bool,

@@ -324,8 +324,8 @@ impl EventLoop {
             (2.., _) => return Err(Stop::SecondSignal),
         }
         let now = self.clock.now();
-        let successor = self.links.open_peers().next();
         let replica = self.node.replica();
+        let successor = replica.successor().filter(|node| self.links.open_peers().any(|open| open == *node));
         let leads = matches!(replica.role(), Role::Leading { .. });
         let situation = Situation {
             leads,

@@ -41,6 +41,7 @@ probes! {
     StepDownChosen "step-down-by-choice" "a leader stepped down because of a choice by a higher ballot (rule 8)";
     StepDownOutbid "step-down-outbid" "a leader stepped down because it heard of a higher ballot";
     StepDownAlone "step-down-alone" "a leader stepped down because it lost contact";
+    StepDownHangs "step-down-disks-hang" "a leader stepped down because no quorum that it saw could vote";
     InDoubt "in-doubt" "a client heard that the outcome of its command is unknown";
     CampaignRefused "campaign-refused" "a candidate was refused";
     Duel "two-candidates" "two replicas prepared at the same time";

@@ -91,7 +91,7 @@ impl Election {
     }
 
     /// Voters with whom a round trip ended within the election time-out, this replica included. Whether their disks
-    /// answer is not asked: none who could lead in its place would find others, and reads need no disk.
+    /// answer is not asked: a leader whose reads they confirm needs none, and `is_barren` looks at the rest.
     pub(crate) fn contact(&self, now: Instant) -> VoterSet {
         let me = self.my_voter.unwrap_or_default();
         let voters = self.peers.iter().filter(|peer| self.is_in_contact(peer, now)).filter_map(|peer| peer.voter);
@@ -143,6 +143,25 @@ impl Election {
                 Some(voter) if !follows => set.with(voter),
                 Some(_) | None => set,
             }
+        })
+    }
+
+    /// Whether this peer is a voter that could vote at once.
+    pub(crate) fn is_able(&self, node: NodeId, now: Instant) -> bool {
+        self.peers.iter().any(|peer| peer.node == node && peer.voter.is_some() && self.is_elector(peer, now))
+    }
+
+    /// Of the voters that could vote at once, the one that knows most slots chosen.
+    pub(crate) fn ablest(&self, now: Instant) -> Option<NodeId> {
+        let able = self.peers.iter().filter(|peer| peer.voter.is_some() && self.is_elector(peer, now));
+        let known = able.filter_map(|peer| Some((peer.heard.as_ref()?.heartbeat.first_unchosen, peer.node)));
+        known.max().map(|(_, node)| node)
+    }
+
+    /// Whether a voter that leads nobody says that it could: a quorum that can vote is in contact with it.
+    pub(super) fn another_could_lead(&self, now: Instant) -> bool {
+        self.peers.iter().filter(|peer| peer.voter.is_some() && self.is_fresh(peer, now)).any(|peer| {
+            peer.heard.as_ref().is_some_and(|heard| heard.heartbeat.leading.is_none() && heard.heartbeat.contact)
         })
     }
 

@@ -68,9 +68,8 @@ impl Replica {
 
     #[inline(never)]
     pub(super) fn hand_over(&mut self, to: NodeId, actions: &mut Vec<Action>) {
-        let voter = self.genesis.membership().voter(to).is_some();
         let Proposer::Leading(leading) = &self.proposer else { return };
-        if !voter || !self.election.is_heard(to, self.now) {
+        if !self.election.is_able(to, self.now) {
             return;
         }
         let (ballot, prefix) = (leading.ballot(), self.log.first_unchosen());

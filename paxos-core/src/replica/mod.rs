@@ -252,6 +252,12 @@ impl Replica {
         self.proposer.ballot().or(self.election.followed().map(|(ballot, _)| ballot))
     }
 
+    /// The voter that should lead next if this one may choose: in contact, its disk answers, and of those the one that
+    /// knows most slots chosen.
+    pub fn successor(&self) -> Option<NodeId> {
+        self.election.ablest(self.now)
+    }
+
     /// Since when it leads, if it does.
     pub fn leading_since(&self) -> Option<Instant> {
         match &self.proposer {

@@ -136,11 +136,11 @@ impl Replica {
                     self.announce(reason, actions);
                     self.heartbeat_to_all(actions);
                 }
+                self.election.note_contact(self.now, can_vote, self.genesis.membership());
                 if self.election.wants_campaign(self.now, can_vote, self.genesis.membership()) {
                     self.campaign(RoleReason::Campaign, actions);
                 } else {
                     self.election.drop_stale_reclaim(self.now);
-                    self.election.wait_for_contact(self.now, can_vote, self.genesis.membership());
                 }
             }
             Proposer::Preparing(preparing) => {
@@ -155,13 +155,20 @@ impl Replica {
                 let yields =
                     self.config.election == ElectionPolicy::HighestId && self.election.higher_id_alive(self.now);
                 let patience_us = self.config.election_timeout_us.saturating_mul(2);
-                let untaught = leading.is_untaught(self.log.first_unchosen(), self.now, patience_us);
-                // Its disk hangs, and so it can propose nothing more: a peer whose disk answers should lead.
-                let hangs = !can_vote && self.log.is_backed_up();
+                let untaught = leading.is_untaught(self.log.first_unchosen(), self.now, patience_us)
+                    && self.election.could_lead(self.now, can_vote, membership);
+                let barren = self.election.is_barren(self.now, can_vote, membership);
+                // Its disk hangs, and so it can propose nothing more: if the others can choose without it, one of them
+                // should lead.
+                let hangs = self.log.is_backed_up()
+                    && self.gate.overdue(self.now, patience_us)
+                    && self.election.could_lead(self.now, false, membership);
                 if better {
                     self.step_down(RoleReason::HeardLeader, actions);
-                } else if hangs || !membership.is_phase2_quorum(contact) {
+                } else if !membership.is_phase2_quorum(contact) {
                     self.step_down(RoleReason::LostContact, actions);
+                } else if hangs || barren {
+                    self.step_down(RoleReason::DisksHang, actions);
                 } else if yields {
                     self.step_down(RoleReason::HigherId, actions);
                 } else if untaught {
@@ -191,7 +198,6 @@ impl Replica {
     #[inline(never)]
     pub(super) fn heartbeat_to(&mut self, node: NodeId, actions: &mut Vec<Action>) {
         let can_vote = self.can_vote();
-        let contact = self.election.contact(self.now);
         let leading = match &self.proposer {
             Proposer::Leading(leading) => Some(leading.ballot()),
             Proposer::Following | Proposer::Preparing(_) => None,
@@ -203,10 +209,15 @@ impl Replica {
         let echo: Option<Echo> = self.election.echo_for(node, self.acceptor.promised());
         let passes = mutant(Mutant::PrefixPassesUnbound) && leading.is_some();
         let prefix = if passes { prefix_past_holes(&self.log) } else { self.log.first_unchosen() };
+        let membership = self.genesis.membership();
+        let contact = match leading {
+            Some(_) => membership.is_phase2_quorum(self.election.contact(self.now)),
+            None => self.election.could_lead(self.now, can_vote, membership),
+        };
         let heartbeat = Heartbeat {
             leading,
             following,
-            contact: self.genesis.membership().is_phase2_quorum(contact),
+            contact,
             can_vote,
             prefix,
             first_unchosen: self.learner.durable_first_unchosen(),

@@ -70,6 +70,7 @@ fn rule_14_a_leader_without_contact_steps_down() {
 #[test]
 fn rule_14_a_leader_stays_while_the_disks_stall() {
     let stalled = |lone: &Lone| Heartbeat {
+        contact: false,
         can_vote: false,
         echo: Some(Echo { boot: BOOT, sent_us: lone.now_us, leading: lone.replica.ballot(), round: 0 }),
         ..heartbeat(None, 1, lone.now_us)
@@ -86,6 +87,14 @@ fn rule_14_a_leader_stays_while_the_disks_stall() {
     lone.accepted(2, ballot, 1, 1);
     lone.sync();
     assert_eq!(lone.applied().len(), 1);
+    // Not for ever: there may be one that it does not hear.
+    lone.propose(2, "y");
+    for _ in 0..600 {
+        let heartbeat = stalled(&lone);
+        lone.hear(2, Body::Heartbeat(Box::new(heartbeat)));
+        lone.wait(10_000);
+    }
+    assert_eq!(lone.replica.role(), Role::Following);
     // Nobody begins to lead on such disks.
     let mut follower = Lone::new(1, 3);
     for _ in 0..200 {
@@ -94,6 +103,71 @@ fn rule_14_a_leader_stays_while_the_disks_stall() {
         follower.wait(10_000);
     }
     assert_eq!(follower.replica.role(), Role::Following);
+}
+
+/// The leader's own disk hangs, and of the others it hears one, who says that it could be elected.
+#[test]
+fn rule_14_a_leader_without_a_quorum_that_can_vote_gives_way_to_who_has_one() {
+    let mut lone = Lone::new(1, 3);
+    lone.lead();
+    lone.propose(1, "x");
+    let mut gave_way_us = 0;
+    for _ in 0..200 {
+        lone.keep_contact(&[2]);
+        lone.wait(10_000);
+        if lone.replica.role() == Role::Following && gave_way_us == 0 {
+            gave_way_us = lone.now_us;
+        }
+    }
+    let timeout_us = Config::default().election_timeout_us;
+    assert!((2 * timeout_us..4 * timeout_us).contains(&gave_way_us), "{gave_way_us}");
+    assert_eq!(lone.replica.role(), Role::Following, "its own disk hangs");
+}
+
+#[test]
+fn rule_14_who_succeeds_can_vote_and_knows_most() {
+    let mut lone = Lone::new(1, 3);
+    lone.lead();
+    let says = |lone: &mut Lone, node, first_unchosen, can_vote| {
+        let echo = Some(Echo { boot: BOOT, sent_us: lone.now_us, leading: None, round: 0 });
+        let heard = Heartbeat { echo, can_vote, ..heartbeat(None, first_unchosen, lone.now_us) };
+        lone.hear(node, Body::Heartbeat(Box::new(heard)));
+    };
+    says(&mut lone, 2, 5, true);
+    says(&mut lone, 3, 1, true);
+    assert_eq!(lone.replica.successor(), Some(NodeId(2)));
+    says(&mut lone, 2, 5, false);
+    assert_eq!(lone.replica.successor(), Some(NodeId(3)));
+    lone.event(Event::HandOver { to: NodeId(2) });
+    assert_eq!(lone.replica.role(), Role::Leading { ready: true }, "its disk does not answer");
+    lone.event(Event::HandOver { to: NodeId(3) });
+    assert_eq!(lone.replica.role(), Role::Following);
+}
+
+/// Contact returns to everybody at the same moment.
+#[test]
+fn rule_15_who_regains_contact_waits_a_delay_of_its_own_and_is_not_woken_before() {
+    let config = Config::default();
+    let mut lone = Lone::new(1, 3);
+    let mut ticks = 0;
+    while lone.now_us < 20 * config.election_timeout_us {
+        let (at, _) = lone.replica.deadline().expect("it has a timer");
+        lone.now_us = lone.now_us.max(at.as_us());
+        lone.event(Event::Tick);
+        ticks += 1;
+    }
+    let intervals = lone.now_us / config.heartbeat_us;
+    assert!(ticks <= intervals + 10, "{ticks} calls in {intervals} heartbeat intervals");
+    lone.keep_contact(&[2, 3]);
+    assert_eq!(lone.replica.role(), Role::Following);
+    let returned_us = lone.now_us;
+    while lone.replica.role() == Role::Following {
+        let (at, _) = lone.replica.deadline().expect("it has a timer");
+        lone.now_us = lone.now_us.max(at.as_us());
+        lone.event(Event::Tick);
+    }
+    let waited_us = lone.now_us - returned_us;
+    assert!((1..=config.election_timeout_us / 4).contains(&waited_us), "{waited_us}");
 }
 
 #[test]

@@ -332,6 +332,7 @@ fn step_down(reason: RoleReason) -> Option<Probe> {
         RoleReason::ChosenOtherwise => Some(Probe::StepDownChosen),
         RoleReason::Outvoted | RoleReason::HeardLeader => Some(Probe::StepDownOutbid),
         RoleReason::LostContact => Some(Probe::StepDownAlone),
+        RoleReason::DisksHang => Some(Probe::StepDownHangs),
         RoleReason::LostLeader
         | RoleReason::Campaign
         | RoleReason::HandOver
