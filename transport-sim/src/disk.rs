@@ -89,6 +89,14 @@ impl SimFiles {
         self.platter.borrow_mut().fails_in = Some(operations);
     }
 
+    /// No operation that did not fail yet will.
+    pub fn fail_no_more(&self) {
+        let platter = &mut *self.platter.borrow_mut();
+        if !platter.failed {
+            platter.fails_in = None;
+        }
+    }
+
     /// The process died, or the power did: nothing of what was not durable is left, or all of it, or what a number
     /// says. Then the disk got somewhere in its journal; writes that no sync covers are kept, lost or torn sector by
     /// sector, and names that no directory sync covers exist or not.
@@ -114,6 +122,45 @@ impl SimFiles {
         }
         platter.volatile = platter.durable.clone();
         damage
+    }
+
+    /// One block that held something holds something else: a bit is flipped, or it reads as zeros as if it had never
+    /// been written, or it has what was meant for another one. The number says which, and how. False if there is none.
+    pub fn rot(&self, number: u64) -> bool {
+        let platter = &mut *self.platter.borrow_mut();
+        let rng = &mut Rng::numbered(number, 1);
+        let blocks: Vec<(String, usize)> = platter
+            .durable
+            .iter()
+            .flat_map(|(name, file)| {
+                let written =
+                    file.chunks(SECTOR_BYTES).enumerate().filter(|(_, block)| block.iter().any(|byte| *byte != 0));
+                written.map(|(at, _)| (name.clone(), at * SECTOR_BYTES))
+            })
+            .collect();
+        if blocks.is_empty() {
+            return false;
+        }
+        let [(name, at), (other, from)] = [0, 1].map(|_| &blocks[rng.below(blocks.len() as u64) as usize]);
+        let (way, bit) = (rng.below(3), rng.below(8 * SECTOR_BYTES as u64) as usize);
+        let block = |image: &Image, name: &str, at: usize| {
+            let file = image.get(name).map(Vec::as_slice).unwrap_or_default();
+            file[at..file.len().min(at + SECTOR_BYTES)].to_vec()
+        };
+        let held = block(&platter.durable, name, *at);
+        let mut holds = match way {
+            0 => vec![0; held.len()],
+            1 => block(&platter.durable, other, *from),
+            _ => held.clone(),
+        };
+        holds.resize(held.len(), 0);
+        if holds == held {
+            let byte = bit / 8 % holds.len();
+            holds[byte] ^= 1 << (bit % 8);
+        }
+        write(&mut platter.durable, name, *at, &holds);
+        platter.volatile = platter.durable.clone();
+        true
     }
 
     fn operate(&self, operation: Operation) -> io::Result<()> {

@@ -85,6 +85,7 @@ impl<O: Observer> World<O> {
             }
             Fault::Wipe { node, down_us, remedy } => self.wipe(self.seat_of(*node), *down_us, *remedy),
             Fault::OldImage { node, us, down_us } => self.back_up(self.seat_of(*node), *us, *down_us),
+            Fault::Rot { node, down_us, number } => self.rot(self.seat_of(*node), *down_us, *number),
             Fault::FreezeClock { node, us } => {
                 let seat = self.seat_of(*node);
                 self.seats[seat].clock.freeze(self.now, *us);
@@ -169,6 +170,7 @@ impl<O: Observer> World<O> {
         for seat in 0..self.seats.len() {
             self.seats[seat].stalled_until = self.now;
             self.seats[seat].down_us = 0;
+            self.seats[seat].files.fail_no_more();
             if self.seats[seat].removed {
                 continue;
             }

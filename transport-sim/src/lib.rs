@@ -21,6 +21,7 @@ mod records;
 mod report;
 mod resp;
 mod rng;
+mod rot;
 mod scenario;
 mod script;
 mod seat;

@@ -32,6 +32,8 @@ pub(crate) enum Image {
     Anew,
     /// Put back to what it was once.
     Older,
+    /// A block of it is not what was written.
+    Damaged,
 }
 
 /// What an operator does about a disk that was wiped.
@@ -56,7 +58,7 @@ impl<O: Observer> World<O> {
     pub(crate) fn can_afford(&self, fault: &Fault) -> bool {
         match fault {
             Fault::Remove { .. } => self.lost.is_none(),
-            Fault::Wipe { .. } | Fault::OldImage { .. } => {
+            Fault::Wipe { .. } | Fault::OldImage { .. } | Fault::Rot { .. } => {
                 self.lost.is_none() && !self.seats.iter().any(|seat| seat.removed)
             }
             _ => true,
@@ -103,7 +105,11 @@ impl<O: Observer> World<O> {
 
     /// A process that is about to start finds nothing on its disk, and refuses. False if that is the end of it.
     pub(crate) fn finds_a_log(&mut self, seat: usize) -> Result<bool, Violation> {
-        let Image::Empty(remedy) = self.seats[seat].image else { return Ok(true) };
+        let remedy = match self.seats[seat].image {
+            Image::Empty(remedy) => remedy,
+            Image::Damaged => return self.opens_damaged(seat),
+            Image::Own | Image::Anew | Image::Older => return Ok(true),
+        };
         let id = self.seats[seat].id;
         match Wal::open(self.seats[seat].files.clone(), self.scenario.wal) {
             Err(WalError::NotFormatted) => {}
@@ -231,7 +237,7 @@ impl<O: Observer> World<O> {
 pub(crate) type Met = BTreeMap<NodeId, Boot>;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use paxos_core::{ElectionPolicy, Instant, QuorumSystem};
 
     use super::*;
@@ -240,7 +246,7 @@ mod tests {
     use crate::trace::Trace;
 
     /// Three voters and nothing wrong but these faults.
-    fn run(faults: &[(u64, Fault)]) -> Report {
+    pub(crate) fn run(faults: &[(u64, Fault)]) -> Report {
         let three = |scenario: &Scenario| {
             let membership = scenario.genesis.membership();
             membership.voters().len() == 3 && membership.quorum() == QuorumSystem::Majority && scenario.is_calm()

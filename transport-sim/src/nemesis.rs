@@ -138,6 +138,15 @@ pub enum Fault {
         /// For how long it is down each time.
         down_us: u64,
     },
+    /// A process dies, and a block of its disk is not what was written any more.
+    Rot {
+        /// Which one.
+        node: NodeId,
+        /// For how long it is down.
+        down_us: u64,
+        /// Which block, and what it is instead.
+        number: u64,
+    },
     /// A node's clock stands still for a while.
     FreezeClock {
         /// Whose.
@@ -183,7 +192,7 @@ impl Lone {
 }
 
 /// How many kinds of fault there are.
-pub const FAULT_KINDS: usize = 19;
+pub const FAULT_KINDS: usize = 20;
 /// Kinds of an earlier age, drawn from a stream of their own: whatever is added later shifts none of them.
 pub(crate) const FIRST_KINDS: usize = 15;
 
@@ -229,6 +238,7 @@ impl Fault {
         "old-image",
         "clock-freeze",
         "leader-cut",
+        "rot",
     ];
 
     /// The nodes that it names.
@@ -244,6 +254,7 @@ impl Fault {
             | Fault::DiskFailure { node, .. }
             | Fault::Wipe { node, .. }
             | Fault::OldImage { node, .. }
+            | Fault::Rot { node, .. }
             | Fault::FreezeClock { node, .. }
             | Fault::Remove { node } => vec![*node],
             Fault::PowerLoss { nodes, .. } => nodes.clone(),
@@ -263,6 +274,7 @@ impl Fault {
             | Fault::Terminate { down_us, .. }
             | Fault::DiskFailure { down_us, .. }
             | Fault::Wipe { down_us, .. }
+            | Fault::Rot { down_us, .. }
             | Fault::Decapitate { down_us } => vec![down_us],
             Fault::Pause { us, .. }
             | Fault::Partition { us, .. }
@@ -306,6 +318,7 @@ impl Fault {
             | Fault::Ambush { .. }
             | Fault::Wipe { .. }
             | Fault::OldImage { .. }
+            | Fault::Rot { .. }
             | Fault::FreezeClock { .. }
             | Fault::CutLeader { .. }
             | Fault::Remove { .. } => (!self.nodes().contains(&gone)).then(|| self.clone()),
@@ -334,6 +347,7 @@ impl Fault {
             Fault::OldImage { .. } => 16,
             Fault::FreezeClock { .. } => 17,
             Fault::CutLeader { .. } => 18,
+            Fault::Rot { .. } => 19,
         }
     }
 }

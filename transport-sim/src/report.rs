@@ -26,6 +26,10 @@ pub struct Report {
     pub turned_away: u64,
     /// Processes on an older image of their disk that no peer could tell, and that were taken away.
     pub unnoticed: u64,
+    /// Damaged logs that were refused at a start.
+    pub damage_refused: u64,
+    /// Damaged logs whose last group passed for one that a crash tore.
+    pub damage_torn: u64,
     /// Operations that clients began.
     pub asked: u64,
     /// Operations whose reply came.
@@ -51,6 +55,8 @@ impl Report {
         self.starts += other.starts;
         self.turned_away += other.turned_away;
         self.unnoticed += other.unnoticed;
+        self.damage_refused += other.damage_refused;
+        self.damage_torn += other.damage_torn;
         self.asked += other.asked;
         self.answered += other.answered;
         self.unknown += other.unknown;

@@ -221,6 +221,7 @@ fn write_fault(f: &mut impl Write, fault: &Fault) -> fmt::Result {
         Fault::Wipe { node, down_us, remedy: Remedy::Away } => writeln!(f, " {node} down_us {down_us} away"),
         Fault::Wipe { node, down_us, remedy: Remedy::Anew } => writeln!(f, " {node} down_us {down_us} anew"),
         Fault::OldImage { node, us, down_us } => writeln!(f, " {node} us {us} down_us {down_us}"),
+        Fault::Rot { node, down_us, number } => writeln!(f, " {node} down_us {down_us} number {number}"),
         Fault::FreezeClock { node, us } => writeln!(f, " {node} us {us}"),
         Fault::CutLeader { lone, us } => writeln!(f, " us {us} {}", lone.name()),
         Fault::Decapitate { down_us } => writeln!(f, " down_us {down_us}"),

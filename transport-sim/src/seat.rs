@@ -40,6 +40,8 @@ pub(crate) struct Seat {
     pub(crate) paused: bool,
     /// Every record that is durable, as a recovery must find them.
     pub(crate) durable: Vec<Record>,
+    /// How many of them were, before the last sync.
+    pub(crate) durable_before: usize,
     /// Records that the disk is at: a crash may leave any prefix of them.
     pub(crate) writing: Vec<Record>,
     /// What the disk is to the member.
@@ -138,6 +140,7 @@ impl<O: Observer> World<O> {
             state: State::Down,
             paused: false,
             durable: vec![Record::Formatted(formatted)],
+            durable_before: 0,
             writing: Vec::new(),
             image: Image::default(),
             backup: None,
@@ -196,6 +199,7 @@ impl<O: Observer> World<O> {
         let (wal, recovered) = *starting;
         let id = self.seats[seat].id;
         self.seats[seat].files.commit();
+        self.seats[seat].durable_before = self.seats[seat].durable.len();
         for record in std::mem::take(&mut self.seats[seat].writing) {
             self.durable(seat, record)?;
         }

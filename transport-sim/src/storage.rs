@@ -12,7 +12,7 @@ use crate::scenario::DiskQuality;
 use crate::seat::{LogRead, Seat, State, broken};
 use crate::world::{Event, World};
 
-fn recovery_of<'a>(records: impl Iterator<Item = &'a Record>) -> Result<Recovered, RecoveryError> {
+pub(crate) fn recovery_of<'a>(records: impl Iterator<Item = &'a Record>) -> Result<Recovered, RecoveryError> {
     let mut recovery = Recovery::new();
     for record in records {
         recovery.record(record.clone())?;
@@ -67,6 +67,7 @@ impl<O: Observer> World<O> {
         // A disk works on while the process stands still.
         if !self.seats[seat].writing.is_empty() {
             self.seats[seat].files.commit();
+            self.seats[seat].durable_before = self.seats[seat].durable.len();
             for record in std::mem::take(&mut self.seats[seat].writing) {
                 self.durable(seat, record)?;
             }

@@ -153,9 +153,10 @@ impl Total {
                      torn tails, {images} images recovered on the side",
                     mischief.lost, mischief.cut, mischief.duplicated, mischief.misrouted, mischief.garbled
                 ));
-                let Report { turned_away, unnoticed, .. } = self.report;
+                let Report { turned_away, unnoticed, damage_refused, damage_torn, .. } = self.report;
                 say(format_args!(
-                    "disks that were not their own: turned away {turned_away} times; {unnoticed} that some peer could not tell"
+                    "disks that were not their own: turned away {turned_away} times; {unnoticed} that some peer could \
+                     not tell; damaged logs: {damage_refused} refused, {damage_torn} whose last group passed for torn"
                 ));
                 say(format_args!(
                     "longest way back to rest: {:.1} simulated seconds, to the first new command: {:.2}",

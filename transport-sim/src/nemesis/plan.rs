@@ -50,7 +50,7 @@ pub fn plan_more(
         let mut rng = rng.split();
         // A node is lost in few seeds, so that most have their clusters in full.
         let (chance, most) = match kind {
-            15 | 16 => (4, 1),
+            15 | 16 | 19 => (4, 1),
             _ => (2, 6),
         };
         let (on, drawn) = (rng.below(chance) == 0, rng.log_uniform(1, most));
@@ -72,6 +72,7 @@ pub fn plan_more(
                 }
                 17 => Some(Fault::FreezeClock { node, us }),
                 18 => Some(Fault::CutLeader { lone: rng.pick(&Lone::ALL), us }),
+                19 => can_lose_one(genesis).then_some(Fault::Rot { node, down_us, number: us }),
                 _ => Some(Fault::Partition { cuts: ring(&nodes, rng.coin()), us }),
             };
             plan.extend(fault.filter(|_| on).map(|fault| (at, fault)));

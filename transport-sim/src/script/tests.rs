@@ -94,6 +94,7 @@ fn every_setting_and_every_fault_survives_the_text() {
         Fault::Wipe { node: one, down_us: 21, remedy: Remedy::Away },
         Fault::Wipe { node: one, down_us: 21, remedy: Remedy::Anew },
         Fault::OldImage { node: one, us: 22, down_us: 23 },
+        Fault::Rot { node: one, down_us: 24, number: 25 },
         Fault::FreezeClock { node: one, us: 24 },
         Fault::CutLeader { lone: Lone::Mute, us: 25 },
         Fault::CutLeader { lone: Lone::Gone, us: 26 },

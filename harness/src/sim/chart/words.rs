@@ -193,6 +193,9 @@ pub(super) fn fault(fault: &Fault) -> String {
         Fault::OldImage { node, us, down_us } => {
             format!("disk of n{node} is copied, and put back after {}; each time down for {}", ms(us), ms(down_us))
         }
+        Fault::Rot { node, down_us, .. } => {
+            format!("n{node} goes for {}, and a block of its disk is damaged", ms(down_us))
+        }
         Fault::FreezeClock { node, us } => format!("clock of n{node} stands still for {}", ms(us)),
         Fault::CutLeader { lone, us } => format!("whoever leads is {} for {}", lone.name(), ms(us)),
         Fault::Remove { node } => format!("n{node} goes for good"),

@@ -153,6 +153,10 @@ impl<'a> Words<'a> {
             "old-image" => {
                 Fault::OldImage { node: self.node()?, us: self.named("us")?, down_us: self.named("down_us")? }
             }
+            "rot" => {
+                let (node, down_us) = (self.node()?, self.named("down_us")?);
+                Fault::Rot { node, down_us, number: self.named("number")? }
+            }
             "clock-freeze" => Fault::FreezeClock { node: self.node()?, us: self.named("us")? },
             "leader-cut" => {
                 let (us, lone) = (self.named("us")?, self.next("deaf, mute, alone or gone")?);
