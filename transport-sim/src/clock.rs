@@ -7,6 +7,14 @@ use crate::rng::Rng;
 /// A rate of 1, in the units of `Clock::rate`.
 const RATE_ONE: u64 = 1 << 10;
 
+/// The most that a clock may be off: from half to twice the rate.
+pub const DRIFT_MAX: u64 = RATE_ONE;
+
+/// How long the world takes while the slowest of such clocks shows that a time has passed, in microseconds.
+pub fn stretched(us: u64, drift: u64) -> u64 {
+    us * (RATE_ONE + drift.min(DRIFT_MAX)) / RATE_ONE
+}
+
 /// A node's monotonic clock as a function of the world's time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Clock {
@@ -20,11 +28,13 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock that starts anywhere. `drift` is how far its rate may be from 1, in 1/1024 either way.
+    /// A clock that starts anywhere. `drift` says how much faster than the world it may be, in 1/1024, or slower by the
+    /// same factor: 1024 is from half to twice the rate.
     pub fn new(now: Instant, drift: u64, rng: &mut Rng) -> Clock {
-        let drift = drift.min(RATE_ONE - 1);
+        let fastest = RATE_ONE + drift.min(DRIFT_MAX);
         let start_us = rng.below(1 << 40);
-        Clock { start_us, since: now, rate: rng.between(RATE_ONE - drift, RATE_ONE + drift), frozen: (now, now) }
+        let rate = rng.between((RATE_ONE * RATE_ONE).div_ceil(fastest), fastest);
+        Clock { start_us, since: now, rate, frozen: (now, now) }
     }
 
     /// It stands still for so long.
@@ -66,7 +76,8 @@ mod tests {
         let mut rng = Rng::new(3, Concern::Clock);
         for _ in 0..1_000 {
             let since = Instant::from_us(rng.below(1 << 30));
-            let mut clock = Clock::new(since, 512, &mut rng);
+            let mut clock = Clock::new(since, DRIFT_MAX, &mut rng);
+            assert!((RATE_ONE / 2..=RATE_ONE * 2).contains(&clock.rate));
             if rng.coin() {
                 let froze = since.plus_us(rng.below(1 << 20));
                 let shown = clock.read(froze);

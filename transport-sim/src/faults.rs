@@ -197,11 +197,10 @@ impl<O: Observer> World<O> {
         if let Some(rest_us) = self.scenario.rest_us {
             return rest_us;
         }
-        let config = &self.scenario.config;
         let patience = self.scenario.clients.iter().map(|manner| manner.patience_us).max().unwrap_or(0);
         let operations: u64 = self.clients.iter().map(Client::left).sum();
         let due_us = self.clients.iter().map(|client| client.due_for_us(self.now)).max().unwrap_or(0);
-        20 * config.election_timeout_us + 4 * patience + operations * OPERATION_US + due_us
+        20 * self.scenario.election_timeout_us() + 4 * patience + operations * OPERATION_US + due_us
     }
 
     fn is_done(&self) -> bool {

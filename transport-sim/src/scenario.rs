@@ -9,6 +9,7 @@ use paxos_core::{
 };
 
 use crate::client::{Asks, Manner};
+use crate::clock::{self, DRIFT_MAX};
 use crate::nemesis::{self, Fault};
 use crate::network::Quality;
 use crate::rng::{Concern, Rng};
@@ -50,7 +51,7 @@ pub struct Scenario {
     pub slow_disks: Vec<(NodeId, DiskQuality)>,
     /// Nodes whose process starts for the first time only later, and when.
     pub late: Vec<(NodeId, Instant)>,
-    /// How far clocks may be from the true rate, in 1/1024.
+    /// How far clocks may be from the true rate, in 1/1024 (`Clock::new`).
     pub drift: u64,
     /// How long the phase with faults takes, in microseconds.
     pub faults_us: u64,
@@ -104,6 +105,7 @@ impl Scenario {
         let rough = rougher(quality(&mut Rng::new(seed, Concern::Network)), &mut later);
         let late = late(&genesis, faults_us, &mut nemesis);
         let drift = Rng::new(seed, Concern::Clock).pick(&[0, 0, 10, 256]);
+        let drift = if later.below(8) == 0 { DRIFT_MAX } else { drift };
         let (config, limits) = tightened(config, &mut edges);
         let slow_disks = slow_disks(&genesis, config.election_timeout_us, &mut edges);
         Ok(Scenario {
@@ -131,6 +133,11 @@ impl Scenario {
     pub fn is_calm(&self) -> bool {
         let disturbed = !self.faults.is_empty() || !self.late.is_empty() || !self.slow_disks.is_empty();
         !disturbed && self.quality == Quality::CALM && self.drift == 0
+    }
+
+    /// The election time-out as the world sees it at the slowest clock, in microseconds.
+    pub fn election_timeout_us(&self) -> u64 {
+        clock::stretched(self.config.election_timeout_us, self.drift)
     }
 
     /// From when on all is well. What a link held back when the faults end arrives later, and what follows on that link

@@ -33,7 +33,7 @@ impl Healing {
         let patience_us = scenario.clients.iter().map(|manner| manner.patience_us).max().unwrap_or(0);
         Healing {
             calm_from: scenario.calm_from(),
-            bound_us: 20 * scenario.config.election_timeout_us + 10 * round_trip_us + patience_us,
+            bound_us: 20 * scenario.election_timeout_us() + 10 * round_trip_us + patience_us,
             healed: false,
             since: None,
             fresh: BTreeMap::new(),
