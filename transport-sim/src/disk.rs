@@ -31,6 +31,8 @@ struct Platter {
     journal: Vec<Operation>,
     /// The operation that is to fail, counted from now.
     fails_in: Option<u64>,
+    /// Only that one is to fail.
+    once: bool,
     failed: bool,
 }
 
@@ -84,9 +86,10 @@ impl SimFiles {
         SimFiles { platter: Rc::new(RefCell::new(survivor)) }
     }
 
-    /// From now on the operation after so many more fails, and all after it.
-    pub fn fail_in(&self, operations: u64) {
-        self.platter.borrow_mut().fails_in = Some(operations);
+    /// The operation after so many more fails, and all after it unless it is to be `once`.
+    pub fn fail_in(&self, operations: u64, once: bool) {
+        let platter = &mut *self.platter.borrow_mut();
+        (platter.fails_in, platter.once) = (Some(operations), once);
     }
 
     /// No operation that did not fail yet will.
@@ -174,12 +177,10 @@ impl SimFiles {
 
 impl Platter {
     fn check(&mut self) -> io::Result<()> {
-        match &mut self.fails_in {
-            Some(0) => self.failed = true,
-            Some(operations) => *operations -= 1,
-            None => {}
-        }
-        if self.failed { Err(io::Error::other("the simulated disk failed")) } else { Ok(()) }
+        let fails = self.fails_in == Some(0);
+        self.failed |= fails && !self.once;
+        self.fails_in = self.fails_in.and_then(|operations| operations.checked_sub(1));
+        if fails || self.failed { Err(io::Error::other("the simulated disk failed")) } else { Ok(()) }
     }
 }
 
@@ -355,13 +356,16 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_disk_stays_failed() -> io::Result<()> {
+    fn a_failed_disk_stays_failed_unless_it_failed_once() -> io::Result<()> {
         let mut files = SimFiles::new();
         files.create("log", 8)?;
-        files.fail_in(1);
-        files.write_at("log", 0, b"ok")?;
-        assert!(files.sync("log").is_err());
-        assert!(files.write_at("log", 0, b"no").is_err());
+        for (once, after) in [(false, false), (true, true)] {
+            files.fail_in(1, once);
+            files.write_at("log", 0, b"ok")?;
+            assert!(files.sync("log").is_err());
+            assert_eq!(files.write_at("log", 0, b"no").is_ok(), after);
+            files.crash(Leaves::Kept);
+        }
         Ok(())
     }
 }

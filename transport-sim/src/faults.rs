@@ -63,11 +63,11 @@ impl<O: Observer> World<O> {
                 self.seats[seat].stalled_until = self.now.plus_us(*us);
                 Ok(())
             }
-            Fault::DiskFailure { node, operations, down_us } => {
+            Fault::DiskFailure { node, operations, once, down_us } => {
                 let seat = self.seat_of(*node);
                 if self.seats[seat].node().is_some() {
                     self.seats[seat].down_us = *down_us;
-                    self.seats[seat].files.fail_in(*operations);
+                    self.seats[seat].files.fail_in(*operations, *once);
                 }
                 Ok(())
             }

@@ -82,12 +82,15 @@ pub enum Fault {
         /// For how long.
         us: u64,
     },
-    /// A disk fails in the midst of what it does; the process stops and is started again on what survived.
+    /// A disk fails in the midst of what it does; the process stops, unless it can do without, and is started again on
+    /// what survived.
     DiskFailure {
         /// Whose.
         node: NodeId,
         /// How many operations still work.
         operations: u64,
+        /// Whether those behind the one that fails work again.
+        once: bool,
         /// For how long the node is down.
         down_us: u64,
     },

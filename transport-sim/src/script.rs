@@ -215,8 +215,8 @@ fn write_fault(f: &mut impl Write, fault: &Fault) -> fmt::Result {
         }
         Fault::Clog { from, to, us } => writeln!(f, " {from}>{to} us {us}"),
         Fault::ResetClients { node } | Fault::HandOver { to: node } | Fault::Remove { node } => writeln!(f, " {node}"),
-        Fault::DiskFailure { node, operations, down_us } => {
-            writeln!(f, " {node} operations {operations} down_us {down_us}")
+        Fault::DiskFailure { node, operations, once, down_us } => {
+            writeln!(f, " {node} operations {operations} down_us {down_us}{}", if *once { " once" } else { "" })
         }
         Fault::Wipe { node, down_us, remedy: Remedy::Away } => writeln!(f, " {node} down_us {down_us} away"),
         Fault::Wipe { node, down_us, remedy: Remedy::Anew } => writeln!(f, " {node} down_us {down_us} anew"),

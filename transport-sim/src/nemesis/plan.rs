@@ -113,7 +113,7 @@ fn draw(kind: usize, nodes: &[NodeId], genesis: &Genesis, rng: &mut Rng) -> Opti
         7 => Fault::ResetClients { node },
         8 => Fault::HandOver { to: node },
         9 => Fault::DiskStall { node, us },
-        10 => Fault::DiskFailure { node, operations: rng.below(6), down_us },
+        10 => Fault::DiskFailure { node, operations: rng.below(6), once: rng.coin(), down_us },
         11 => Fault::Decapitate { down_us },
         12 => Fault::Storm {
             loss: rng.between(200_000, 800_000),

@@ -174,8 +174,9 @@ pub(super) fn fault(fault: &Fault) -> String {
         Fault::ResetClients { node } => format!("connections of n{node} are reset"),
         Fault::HandOver { to } => format!("whoever leads is asked to hand over to n{to}"),
         Fault::DiskStall { node, us } => format!("disk of n{node} stalls for {}", ms(us)),
-        Fault::DiskFailure { node, operations, down_us } => {
-            format!("disk of n{node} fails after {operations} operations; down for {}", ms(down_us))
+        Fault::DiskFailure { node, operations, once, down_us } => {
+            let fails = if *once { "fails once" } else { "fails for good" };
+            format!("disk of n{node} {fails} after {operations} operations; down for {}", ms(down_us))
         }
         Fault::Decapitate { down_us } => format!("the leader dies for {}", ms(down_us)),
         Fault::Storm { us, .. } => format!("storm for {}", ms(us)),

@@ -124,7 +124,12 @@ impl<'a> Words<'a> {
             "disk-stall" => Fault::DiskStall { node: self.node()?, us: self.named("us")? },
             "disk-failure" => {
                 let (node, operations) = (self.node()?, self.named("operations")?);
-                Fault::DiskFailure { node, operations, down_us: self.named("down_us")? }
+                let down_us = self.named("down_us")?;
+                let once = self.end().is_err();
+                if once {
+                    self.word("once")?;
+                }
+                Fault::DiskFailure { node, operations, once, down_us }
             }
             "decapitate" => Fault::Decapitate { down_us: self.named("down_us")? },
             "storm" => {
