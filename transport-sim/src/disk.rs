@@ -128,8 +128,9 @@ impl SimFiles {
     }
 
     /// One block that held something holds something else: a bit is flipped, or it reads as zeros as if it had never
-    /// been written, or it has what was meant for another one. The number says which, and how. False if there is none.
-    pub fn rot(&self, number: u64) -> bool {
+    /// been written, or it has what was meant for another one. The number says which, and how; `by_bits`: a bit is
+    /// flipped, whatever it says. False if there is none.
+    pub fn rot(&self, number: u64, by_bits: bool) -> bool {
         let platter = &mut *self.platter.borrow_mut();
         let rng = &mut Rng::numbered(number, 1);
         let blocks: Vec<(String, usize)> = platter
@@ -152,6 +153,7 @@ impl SimFiles {
         };
         let held = block(&platter.durable, name, *at);
         let mut holds = match way {
+            _ if by_bits => held.clone(),
             0 => vec![0; held.len()],
             1 => block(&platter.durable, other, *from),
             _ => held.clone(),

@@ -4,10 +4,12 @@
 //! A log says so and refuses: the node stays away until a later feature gets from its peers what it lost. What a log
 //! cannot tell from a write that a crash tore is damage to the last group that was synced: it drops that group, and
 //! its node would have forgotten what it testified. No checksum helps there, so that lies outside the safety model;
-//! such a node is taken away and counted. Nothing but the last group may ever go.
+//! such a node is taken away and counted. Nothing but the last group may ever go, in logs whose groups begin in
+//! sectors of their own, as those of real nodes do.
 
 use node::wal::{Wal, WalError};
 
+use crate::disk::SECTOR_BYTES;
 use crate::lost::Image;
 use crate::observer::{Observer, Violation};
 use crate::seat::broken;
@@ -22,7 +24,9 @@ impl<O: Observer> World<O> {
         }
         self.lost = Some(self.seats[seat].id);
         self.crash(seat, Some(down_us), true)?;
-        if self.seats[seat].files.rot(number) {
+        // Where groups are packed, a whole block takes several of the last ones with it.
+        let packed = self.scenario.wal.align_bytes < SECTOR_BYTES as u32;
+        if self.seats[seat].files.rot(number, packed) {
             self.seats[seat].image = Image::Damaged;
         }
         Ok(())
@@ -51,7 +55,11 @@ impl<O: Observer> World<O> {
             return Ok(true);
         }
         if !holds(place.durable_before, 0) {
-            let why = format!("{id:?} opened a damaged log and took it for whole, less more than its last group");
+            let fits = (0..=whole).rev().find(|count| holds(*count, 0));
+            let why = format!(
+                "{id:?} opened a damaged log of {whole} records as if there were {fits:?}, {} in its last group",
+                whole - place.durable_before
+            );
             return Err(Violation::new("no-damage-is-lost", why));
         }
         self.report.damage_torn += 1;
