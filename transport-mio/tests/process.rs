@@ -90,7 +90,18 @@ fn every_failure_of_a_start_has_its_code_and_line() {
     expect(started_with(config).arg("--data-dir").arg(&others[0].data_dir), 5, &["wrong cluster id"]);
     expect(started_with(config).arg("--data-dir").arg(&nodes[1].data_dir), 5, &["node 2", "id = 1"]);
     expect(started_with(config).args(["--peer", "2=127.0.0.1:1,127.0.0.1:2"]), 5, &["members"]);
-    expect(started_with(config).args(["--window-slots", "70000"]), 5, &["window_slots", "alpha"]);
+
+    let settings: [(&[&str], &[&str]); 6] = [
+        (&["--election-timeout-ms", "149"], &["election_timeout_ms = 149", "3 times heartbeat_ms = 50"]),
+        (&["--heartbeat-ms", "0"], &["heartbeat_ms = 0"]),
+        (&["--resend-ms", "1001"], &["resend_ms = 1001", "at most 1000"]),
+        (&["--window-slots", "70000"], &["window_slots = 70000", "at most 65536", "alpha"]),
+        (&["--window-bytes", "3145728"], &["window_bytes = 3145728", "at least 3145824"]),
+        (&["--segment-bytes", "1073741825"], &["segment_bytes"]),
+    ];
+    for (flags, words) in settings {
+        expect(started_with(config).args(flags), 2, &[&["bad configuration"], words].concat());
+    }
 
     let held = ok(transport_mio::lock::DirectoryLock::take(data_dir));
     expect(&mut started_with(config), 6, &["locked", &std::process::id().to_string()]);
