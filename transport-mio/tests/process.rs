@@ -73,6 +73,23 @@ fn bad_configurations_are_named_by_key() {
 }
 
 #[test]
+fn the_operations_document_has_every_key_and_an_example_that_is_a_configuration() {
+    let document = include_str!("../../docs/operations.md");
+    let scratch = Scratch::new("operations");
+    let file = scratch.path().join("node-2.toml");
+    let example = document.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```")).expect("an example").0;
+    ok(std::fs::write(&file, example));
+    let output = ok(started_with(&file).arg("--print-config").output());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed: toml::Table = ok(toml::from_str(&String::from_utf8_lossy(&output.stdout)));
+    // With `client_advertise`, which has no value by itself, these are all keys there are.
+    assert!(printed.len() >= 20 && printed.contains_key("client_advertise"), "{printed}");
+    for key in printed.keys() {
+        assert!(document.contains(&format!("\n| {key} | ")), "docs/operations.md lacks the key {key}");
+    }
+}
+
+#[test]
 fn every_failure_of_a_start_has_its_code_and_line() {
     let scratch = Scratch::new("failures");
     let nodes = prepare(scratch.path(), 3);
