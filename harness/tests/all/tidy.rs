@@ -215,3 +215,25 @@ fn every_rule_has_a_row_and_what_holds_it() {
         assert!(!quoted(held_by).is_empty(), "rule {rule} is held by nothing");
     }
 }
+
+/// The names that violations are made with in this source, its tests left out.
+fn names_of_violations(source: &str) -> BTreeSet<String> {
+    let code = source.split_once("#[cfg(test)]\nmod tests {").map_or(source, |(code, _)| code);
+    let made = ["Violation::new(", "broken("].into_iter().flat_map(|made| code.split(made).skip(1));
+    let names = made.filter_map(|rest| Some(rest.trim_start().strip_prefix('"')?.split_once('"')?.0.to_string()));
+    names.collect()
+}
+
+#[test]
+fn every_violation_has_its_name_in_the_document() {
+    let mut files = Vec::new();
+    for dir in ["harness/src/invariants", "harness/src/sim", "transport-sim/src"] {
+        sources(&root().join(dir), &mut files);
+    }
+    let made = files.iter().map(|file| names_of_violations(&fs::read_to_string(file).expect("a source")));
+    let made: BTreeSet<String> = made.flatten().collect();
+    assert!(made.len() >= 60, "{made:?}");
+    let told: BTreeSet<String> = quoted(&read("docs/verification.md")).into_iter().collect();
+    let missing: Vec<_> = made.difference(&told).collect();
+    assert!(missing.is_empty(), "docs/verification.md does not tell of {missing:?}");
+}
