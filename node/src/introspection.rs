@@ -146,12 +146,14 @@ that refuse those a node to send them to.
 
 ## Limits
 
+Settings are in [operations.md](operations.md); what names no setting is fixed.
+
 | what | at most |
 | --- | --- |
 ";
 
-/// The limits that clients can meet.
-fn limits() -> [(&'static str, String); 15] {
+/// The limits that clients can meet, in nodes as they ship.
+fn limits() -> [(&'static str, String); 17] {
     let given = Limits::default();
     let bytes = |bytes: usize| format!("{bytes} bytes");
     [
@@ -166,10 +168,12 @@ fn limits() -> [(&'static str, String); 15] {
         ("keys of one SCAN", SCAN_KEYS_MAX.to_string()),
         ("sequences that a session remembers", SESSION_WINDOW.to_string()),
         ("long replies that a session remembers", bytes(SESSION_REPLY_BYTES_MAX)),
-        ("sessions (`sessions_max`)", given.sessions_max.to_string()),
-        ("connections (`clients_max`)", given.clients_max.to_string()),
-        ("open requests of a connection (`open_requests_max`)", given.open_requests_max.to_string()),
-        ("requests that wait for a leader (`parked_requests_max`)", given.parked_requests_max.to_string()),
+        ("sessions", format!("the setting `sessions_max`, {} if it is not set", given.sessions_max)),
+        ("connections of a node", "the setting `max_clients`".to_owned()),
+        ("open requests of a connection", given.open_requests_max.to_string()),
+        ("requests of a node that wait for a leader or for room", given.parked_requests_max.to_string()),
+        ("bytes of commands that wait so", bytes(given.parked_bytes_max)),
+        ("milliseconds that a request waits for a leader", (given.park_us / 1_000).to_string()),
     ]
 }
 

@@ -158,7 +158,7 @@
 //! # Reading order
 //!
 //! [`Event`] and [`Action`] are the whole API; then `replica` (the switchboard), `acceptor`, `proposer`,
-//! `learner`, `election`, `gate`. Rules are numbered as in the project's protocol notes and named after Lamport
+//! `learner`, `election`, `gate`. Rules are numbered as in docs/protocol.md and named after Lamport
 //! ("Part-Time Parliament", "Paxos Made Simple"), Ongaro and Ousterhout ("Implementing Replicated Logs with
 //! Paxos"), van Renesse and Altinbuken ("Paxos Made Moderately Complex").
 #![no_std]

@@ -3,7 +3,7 @@
 //!
 //! A hook is one line at the place that holds the rule: `if mutant(Mutant::…)`. What it breaks is told here, so that
 //! whoever moves the place knows what has to move with it. What must catch each of them is in
-//! `harness/src/sim/mutants.rs`; numbers of rules are those of the project's protocol notes.
+//! `harness/src/sim/mutants.rs`; numbers of rules are those of docs/protocol.md.
 
 use crate::entry::Entries;
 use crate::log::{Log, State};

@@ -1,5 +1,5 @@
 //! Linearizable reads: a read waits for a quorum to echo a heartbeat round that began after the read arrived
-//! (protocol.md §4; Ongaro's dissertation, §6.4, calls it ReadIndex). Many reads share a round.
+//! (docs/protocol.md, §4; Ongaro's dissertation, §6.4, calls it ReadIndex). Many reads share a round.
 
 use alloc::collections::VecDeque;
 

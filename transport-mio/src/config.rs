@@ -8,7 +8,7 @@ mod layer;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 
-use paxos_core::{ClusterId, Config, ElectionPolicy, NodeId};
+use paxos_core::{ClusterId, Config, ConfigError, ElectionPolicy, Genesis, NodeId};
 
 use crate::stop::Stop;
 
@@ -133,6 +133,14 @@ impl Settings {
         Ok(())
     }
 
+    /// Checks the settings of the core against each other and against the genesis that the log begins with.
+    ///
+    /// # Errors
+    /// `Stop::Config` names the keys as they are written in a configuration, and the bound.
+    pub(crate) fn check_against(&self, genesis: &Genesis) -> Result<(), Stop> {
+        self.core.validate(genesis).map_err(|error| Stop::Config(in_keys(&error)))
+    }
+
     /// Every setting as a layer, for `--print-config`.
     pub fn to_layer(&self) -> Layer {
         let ms = |us: u64| u32::try_from(us / 1_000).ok();
@@ -168,6 +176,32 @@ impl Settings {
         let mut members: Vec<NodeId> = self.peers.iter().map(|peer| NodeId(peer.id)).chain([self.id]).collect();
         members.sort_unstable();
         members
+    }
+}
+
+/// What the core says of its settings, in the keys and units of a configuration.
+fn in_keys(error: &ConfigError) -> String {
+    let key = |setting: &str| setting.strip_suffix("_us").map_or(setting.into(), |name| format!("{name}_ms"));
+    let ms = |us: u64| us / 1_000;
+    match *error {
+        ConfigError::Zero(setting) => format!("{} = 0 must be at least 1", key(setting)),
+        ConfigError::TimeoutTooShort { election_timeout_us, heartbeat_us } => format!(
+            "election_timeout_ms = {} must be at least 3 times heartbeat_ms = {}",
+            ms(election_timeout_us),
+            ms(heartbeat_us)
+        ),
+        ConfigError::ResendAboveMax { resend_us, resend_us_max } => {
+            format!("resend_ms = {} must be at most {}", ms(resend_us), ms(resend_us_max))
+        }
+        ConfigError::WindowAboveAlpha { window_slots, alpha } => {
+            format!("window_slots = {window_slots} must be at most {alpha}, the alpha that the log was formatted with")
+        }
+        ConfigError::OutOfRange { setting, given, min, max: usize::MAX } => {
+            format!("{} = {given} must be at least {min}", key(setting))
+        }
+        ConfigError::OutOfRange { setting, given, min, max } => {
+            format!("{} = {given} must be from {min} to {max}", key(setting))
+        }
     }
 }
 

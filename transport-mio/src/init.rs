@@ -176,7 +176,7 @@ fn genesis(ids: &[NodeId]) -> Result<Genesis, Stop> {
 
 fn format_as(settings: &Settings, cluster: ClusterId, genesis: &Genesis) -> Result<(), Stop> {
     // Checked now, so that no directory is made for settings that no node could start with.
-    settings.core.validate(genesis).map_err(|error| Stop::Config(error.to_string()))?;
+    settings.check_against(genesis)?;
     let dir = &settings.data_dir;
     fs::create_dir_all(dir).map_err(|error| Stop::disk("create", dir, &error))?;
     let _lock = DirectoryLock::take(dir)?;
@@ -231,6 +231,7 @@ mod tests {
             (InitOptions { base_port: 65_400, ..options(&dir, 3) }, "base port"),
             (with(Layer { id: Some(4), ..Layer::default() }), "id differs"),
             (with(Layer { peers: Some(vec![]), ..Layer::default() }), "peers differs"),
+            (with(Layer { heartbeat_ms: Some(0), ..Layer::default() }), "heartbeat_ms = 0"),
         ];
         for (options, expected) in cases {
             let error = init(&options).expect_err(expected).to_string();

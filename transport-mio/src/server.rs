@@ -1,7 +1,11 @@
 //! From settings to a running node: the order of a start, in which every failure has its own line and code.
 //!
-//! 1. lock the data directory; 2. read and check the whole log; 3. compare its identity with the configuration;
-//! 4. take the addresses; 5. make the boot record durable; 6. only then make the node, which may speak.
+//! 1. lock the data directory;
+//! 2. read and check the whole log;
+//! 3. compare its identity and its genesis with the configuration;
+//! 4. take the addresses;
+//! 5. make the boot record durable;
+//! 6. only then make the node, which may speak.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -93,6 +97,7 @@ impl Server {
         let lock = DirectoryLock::take(dir)?;
         let (mut log, mut recovered) = open_log(settings)?;
         check_identity(settings, &recovered)?;
+        settings.check_against(&recovered.formatted().genesis)?;
 
         let poll = Poll::new().map_err(|source| system("poll", source))?;
         let waker =
@@ -244,9 +249,6 @@ fn check_identity(settings: &Settings, recovered: &Recovered) -> Result<(), Stop
     let configured = settings.members();
     if found != configured {
         return differs(Mismatch::Members { found, configured });
-    }
-    if let Err(error) = settings.core.validate(&formatted.genesis) {
-        return differs(Mismatch::Settings(error.to_string()));
     }
     Ok(())
 }

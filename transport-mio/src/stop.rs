@@ -113,9 +113,6 @@ pub enum Mismatch {
         /// What the configuration says.
         configured: Vec<NodeId>,
     },
-    /// The settings of the core contradict each other or genesis.
-    #[error("{0}")]
-    Settings(String),
 }
 
 impl Stop {

@@ -73,6 +73,23 @@ fn bad_configurations_are_named_by_key() {
 }
 
 #[test]
+fn the_operations_document_has_every_key_and_an_example_that_is_a_configuration() {
+    let document = include_str!("../../docs/operations.md");
+    let scratch = Scratch::new("operations");
+    let file = scratch.path().join("node-2.toml");
+    let example = document.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```")).expect("an example").0;
+    ok(std::fs::write(&file, example));
+    let output = ok(started_with(&file).arg("--print-config").output());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed: toml::Table = ok(toml::from_str(&String::from_utf8_lossy(&output.stdout)));
+    // With `client_advertise`, which has no value by itself, these are all keys there are.
+    assert!(printed.len() >= 20 && printed.contains_key("client_advertise"), "{printed}");
+    for key in printed.keys() {
+        assert!(document.contains(&format!("\n| {key} | ")), "docs/operations.md lacks the key {key}");
+    }
+}
+
+#[test]
 fn every_failure_of_a_start_has_its_code_and_line() {
     let scratch = Scratch::new("failures");
     let nodes = prepare(scratch.path(), 3);
@@ -90,7 +107,18 @@ fn every_failure_of_a_start_has_its_code_and_line() {
     expect(started_with(config).arg("--data-dir").arg(&others[0].data_dir), 5, &["wrong cluster id"]);
     expect(started_with(config).arg("--data-dir").arg(&nodes[1].data_dir), 5, &["node 2", "id = 1"]);
     expect(started_with(config).args(["--peer", "2=127.0.0.1:1,127.0.0.1:2"]), 5, &["members"]);
-    expect(started_with(config).args(["--window-slots", "70000"]), 5, &["window_slots", "alpha"]);
+
+    let settings: [(&[&str], &[&str]); 6] = [
+        (&["--election-timeout-ms", "149"], &["election_timeout_ms = 149", "3 times heartbeat_ms = 50"]),
+        (&["--heartbeat-ms", "0"], &["heartbeat_ms = 0"]),
+        (&["--resend-ms", "1001"], &["resend_ms = 1001", "at most 1000"]),
+        (&["--window-slots", "70000"], &["window_slots = 70000", "at most 65536", "alpha"]),
+        (&["--window-bytes", "3145728"], &["window_bytes = 3145728", "at least 3145824"]),
+        (&["--segment-bytes", "1073741825"], &["segment_bytes"]),
+    ];
+    for (flags, words) in settings {
+        expect(started_with(config).args(flags), 2, &[&["bad configuration"], words].concat());
+    }
 
     let held = ok(transport_mio::lock::DirectoryLock::take(data_dir));
     expect(&mut started_with(config), 6, &["locked", &std::process::id().to_string()]);

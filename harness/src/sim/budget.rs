@@ -12,7 +12,7 @@ use crate::invariants::Tally;
 
 /// Between the leader and each other node a slot costs an Accept and an Accepted, if it is alone in its run.
 const MESSAGES_PER_SLOT: u64 = 2;
-/// Where less than half of the voters choose, or the window has room for hardly a slot, others are told of choices by
+/// Where half of the voters or fewer choose, or the window has room for hardly a slot, others are told of choices by
 /// Success besides, before they answered to the bid.
 const MESSAGES_PER_SLOT_TOLD: u64 = 4;
 /// A change of the leader costs each other node a Prepare, a Promise of a few chunks at the most, and the prefix.

@@ -130,14 +130,110 @@ fn the_message_table_is_complete_and_true() {
 fn architecture_fits_in_200_lines() {
     assert!(read("ARCHITECTURE.md").lines().count() <= 200);
 }
+
+const DOCUMENTS: [&str; 9] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "docs/commands.md",
+    "docs/operations.md",
+    "docs/performance.md",
+    "docs/protocol.md",
+    "docs/storage.md",
+    "docs/verification.md",
+];
+
+#[test]
+fn every_document_is_read_here() {
+    let entries = fs::read_dir(root().join("docs")).expect("the documents");
+    let names = entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned());
+    let found: BTreeSet<String> = names.map(|name| format!("docs/{name}")).collect();
+    let known = DOCUMENTS.iter().filter(|name| name.starts_with("docs/")).map(|name| (*name).to_string());
+    assert_eq!(found, known.collect());
+}
+
 #[test]
 fn files_that_documents_name_exist() {
-    for document in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+    for document in DOCUMENTS {
         let text = read(document);
+        let dir = root().join(document).parent().expect("a directory").to_owned();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for link in links.filter(|link| !link.contains("://") && !link.starts_with('#')) {
             let path = link.split('#').next().unwrap_or(link);
-            assert!(root().join(path).exists(), "{document} names {path}, which is not there");
+            assert!(dir.join(path).exists(), "{document} names {path}, which is not there");
         }
     }
+}
+
+/// Everything between backticks of a document, its blocks of code left out.
+fn quoted(document: &str) -> Vec<String> {
+    let mut in_block = false;
+    let prose = document.lines().filter(|line| {
+        let fence = line.starts_with("```");
+        in_block ^= fence;
+        !in_block && !fence
+    });
+    prose.flat_map(|line| line.split('`').skip(1).step_by(2).map(str::to_string).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn tests_scripts_and_sources_that_documents_name_exist() {
+    let mut files = Vec::new();
+    for dir in ARROWS.iter().map(|(name, _)| *name).chain(["fuzz", "probe"]) {
+        sources(&root().join(dir), &mut files);
+    }
+    let code: String = files.iter().map(|file| fs::read_to_string(file).expect("a source")).collect();
+    let (mut tests, mut paths) = (0, 0);
+    for document in DOCUMENTS {
+        for name in quoted(&read(document)) {
+            let word =
+                name.chars().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_');
+            // Tests have names like sentences; nothing else in a document has so many words.
+            if word && name.matches('_').count() >= 4 {
+                assert!(code.contains(&format!("fn {name}(")), "{document} names {name}, which is no function");
+                tests += 1;
+            }
+            let scenario = name.ends_with(".txt") && !name.contains(['/', '*']);
+            let path = if scenario { format!("harness/scenarios/{name}") } else { name.clone() };
+            let from_root = ARROWS.iter().any(|(name, _)| path.starts_with(&format!("{name}/")));
+            let plain = !path.contains(['*', ' ', '<', '…']) && !path.contains("NAME");
+            if (scenario || from_root) && plain && path.contains('.') {
+                assert!(root().join(&path).exists(), "{document} names {path}, which is not there");
+                paths += 1;
+            }
+        }
+    }
+    assert!(tests > 40 && paths > 20, "{tests} tests and {paths} files are named");
+}
+
+#[test]
+fn every_rule_has_a_row_and_what_holds_it() {
+    let protocol = read("docs/protocol.md");
+    for rule in 1..=18 {
+        let row = protocol.lines().find(|line| line.starts_with(&format!("| {rule} | **")));
+        let held_by = row.and_then(|row| row.split(" | ").nth(2)).unwrap_or_else(|| panic!("no row for rule {rule}"));
+        assert!(!quoted(held_by).is_empty(), "rule {rule} is held by nothing");
+    }
+}
+
+/// The names that violations are made with in this source, its tests left out.
+fn names_of_violations(source: &str) -> BTreeSet<String> {
+    let code = source.split_once("#[cfg(test)]\nmod tests {").map_or(source, |(code, _)| code);
+    let made = ["Violation::new(", "broken("].into_iter().flat_map(|made| code.split(made).skip(1));
+    let names = made.filter_map(|rest| Some(rest.trim_start().strip_prefix('"')?.split_once('"')?.0.to_string()));
+    names.collect()
+}
+
+#[test]
+fn every_violation_has_its_name_in_the_document() {
+    let mut files = Vec::new();
+    for dir in ["harness/src/invariants", "harness/src/sim", "transport-sim/src"] {
+        sources(&root().join(dir), &mut files);
+    }
+    let made = files.iter().map(|file| names_of_violations(&fs::read_to_string(file).expect("a source")));
+    let made: BTreeSet<String> = made.flatten().collect();
+    assert!(made.len() >= 60, "{made:?}");
+    let told: BTreeSet<String> = quoted(&read("docs/verification.md")).into_iter().collect();
+    let missing: Vec<_> = made.difference(&told).collect();
+    assert!(missing.is_empty(), "docs/verification.md does not tell of {missing:?}");
 }

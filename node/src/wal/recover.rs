@@ -1,5 +1,5 @@
 //! The room for opening a log: follow the groups from the first one, tell a torn tail from corruption, and feed
-//! the records to the core's validator (protocol notes §7: corrupt is not missing).
+//! the records to the core's validator (docs/protocol.md, §7: corrupt is not missing).
 //!
 //! The writer syncs a group before it writes the next one. So of all groups only the last can be torn, and a
 //! damaged group with anything whole behind it was durable once: that is corruption, and the log refuses to open.
