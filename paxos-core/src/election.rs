@@ -50,6 +50,8 @@ pub(crate) struct Election {
     not_before: Instant,
     /// Since when a leader sees no quorum that can vote.
     barren_since: Option<Instant>,
+    /// Since when another says besides that it does.
+    outdone_since: Option<Instant>,
     /// When a refused leader may try again above the round that refused it, and the ballot it led with.
     reclaim: Option<(Instant, Ballot)>,
     rng: Rng,
@@ -91,6 +93,7 @@ impl Election {
             apart: false,
             not_before: now,
             barren_since: None,
+            outdone_since: None,
             reclaim: None,
             rng: Rng::new(seed),
         };
@@ -334,16 +337,21 @@ impl Election {
     }
 
     /// Whether a leader should give way since no quorum that it sees can vote. While the disks of all stall nobody could
-    /// do better, and it stays: for long, but not for ever, as there may be one that it does not hear. One that says it
-    /// could do better is believed after one more time-out, when what it knew of the disks of others is known anew.
+    /// do better, and it stays: for long, but not for ever, as there may be one that it does not hear. Who says it could
+    /// do better is believed when it has said so for a time-out: disks that stalled together answer one by one.
     pub(crate) fn is_barren(&mut self, now: Instant, can_vote: bool, membership: &Membership) -> bool {
         if membership.is_phase2_quorum(self.electors(now, can_vote)) {
-            self.barren_since = None;
+            (self.barren_since, self.outdone_since) = (None, None);
             return false;
+        }
+        if !self.another_could_lead(now) {
+            self.outdone_since = None;
+        } else if self.outdone_since.is_none() {
+            self.outdone_since = Some(now);
         }
         let barren_us = now.since_us(*self.barren_since.get_or_insert(now));
         let longest_us = self.timeout_us.checked_shl(PATIENCE_DOUBLINGS_MAX).unwrap_or(u64::MAX);
-        barren_us > longest_us || (barren_us > self.timeout_us && self.another_could_lead(now))
+        barren_us > longest_us || self.outdone_since.is_some_and(|since| now.since_us(since) > self.timeout_us)
     }
 
     /// Leadership ended for lack of contact, or was given away.
@@ -353,7 +361,7 @@ impl Election {
 
     /// A campaign was won.
     pub(crate) fn on_won(&mut self) {
-        self.barren_since = None;
+        (self.barren_since, self.outdone_since) = (None, None);
         self.failures >>= 1;
     }
 }
