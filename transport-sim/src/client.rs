@@ -10,7 +10,7 @@ use bytes::Bytes;
 use node::limits::SESSION_WINDOW;
 use paxos_core::{Instant, NodeId};
 
-pub use asks::{Ask, Asks, Manner, Operation, OperationId};
+pub use asks::{Ask, Asks, Large, Manner, Operation, OperationId};
 
 use crate::resp::{self, Replies, Reply};
 use crate::rng::{Concern, Rng};
@@ -40,6 +40,7 @@ pub enum Wish {
 #[derive(Debug)]
 pub struct Client {
     manner: Manner,
+    seed: u64,
     nodes: Vec<NodeId>,
     /// Where to connect, and when.
     choices: Rng,
@@ -99,6 +100,7 @@ impl Client {
         };
         Client {
             manner,
+            seed,
             nodes,
             choices,
             wants: Rng::keyed(seed, Concern::Workload, name, 2),
@@ -129,6 +131,11 @@ impl Client {
         if let Asks::Drawn { think_us, .. } = &mut self.manner.asks {
             *think_us = (*think_us).min(THINK_US);
         }
+        self.ask_soon(now, wishes);
+    }
+
+    /// What it begins next is due now.
+    pub fn ask_soon(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
         // Behind what began last, so that the times of a list tell bursts apart.
         self.next_burst = self.next_burst.min(now.max(self.last_due.plus_us(1)));
         // What it wanted to be woken for is sooner now, and a list has it there from the beginning.
@@ -139,14 +146,6 @@ impl Client {
     /// Operations that have not ended, begun or not.
     pub fn left(&self) -> u64 {
         self.manner.asks.count() - self.begun + self.open() as u64
-    }
-
-    /// For how long operations will still become due, in microseconds.
-    pub fn due_for_us(&self, now: Instant) -> u64 {
-        match &self.manner.asks {
-            Asks::Drawn { .. } => 0,
-            Asks::Listed(asks) => asks.last().map_or(0, |last| last.due.since_us(now)),
-        }
     }
 
     /// Its name.
@@ -228,6 +227,7 @@ impl Client {
         self.replies.feed(bytes);
         loop {
             match self.replies.next_reply() {
+                Ok(Some(reply)) if has_no_room(&reply) => self.turned_away(now),
                 Ok(Some(reply)) => match self.sent.pop_front() {
                     Some(sent) => self.replied(now, sent.what, reply, wishes),
                     None => wishes.push(Wish::Nonsense(format!("{reply:?} answers nothing"))),
@@ -288,6 +288,16 @@ impl Client {
                     }
                 },
             },
+        }
+    }
+
+    /// The node has no room for this connection and read nothing of it: it is safe to send all of it again.
+    fn turned_away(&mut self, now: Instant) {
+        self.line = Line::Leaving;
+        self.favourite = self.choices.pick(&self.nodes);
+        self.pause_until = now.plus_us(self.choices.between(10_000, 200_000));
+        while let Some(sent) = self.sent.pop_front() {
+            self.again(sent.what);
         }
     }
 
@@ -364,6 +374,10 @@ impl Client {
             wishes.push(Wish::Send(bytes.into()));
         }
     }
+}
+
+fn has_no_room(reply: &Reply) -> bool {
+    matches!(reply, Reply::Error(line) if line.starts_with("ERR max number of clients"))
 }
 
 /// The node in `MOVED <slot> n<id>:<port>`.

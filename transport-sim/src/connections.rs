@@ -1,19 +1,27 @@
 //! The room for what passes between clients and nodes: connections, their bytes in both directions, and their ends.
 
+mod crowd;
+#[cfg(test)]
+mod tests;
+mod unread;
+
 use bytes::Bytes;
 use node::{ClientId, Input};
 use paxos_core::{Instant, NodeId};
 
 use crate::client::{Ask, Client, Operation, Wish};
 use crate::decisions::Stream;
-use crate::observer::{Fact, Observer, Violation, Way};
+use crate::observer::{Fact, Mishap, Observer, Violation, Way};
 use crate::scenario::START;
 use crate::world::{Event, World};
+
+use self::unread::Unread;
 
 /// A client's connection to a node.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    client: usize,
+    /// Whose; nobody's in particular if it belongs to a crowd.
+    client: Option<usize>,
     seat: usize,
     life: u64,
     /// The node was told of it and not of its end.
@@ -24,8 +32,30 @@ pub(crate) struct Connection {
     broken: bool,
     paused: bool,
     held: Vec<Bytes>,
+    unread: Unread,
+    /// What it says, if it belongs to a crowd.
+    saying: usize,
     to_node_last: Instant,
     to_client_last: Instant,
+}
+
+impl Connection {
+    fn new(client: Option<usize>, seat: usize, now: Instant) -> Connection {
+        Connection {
+            client,
+            seat,
+            life: 0,
+            served: false,
+            wanted: client.is_some(),
+            broken: false,
+            paused: false,
+            held: Vec::new(),
+            unread: Unread::default(),
+            saying: 0,
+            to_node_last: now,
+            to_client_last: now,
+        }
+    }
 }
 
 impl<O: Observer> World<O> {
@@ -36,10 +66,10 @@ impl<O: Observer> World<O> {
         what: impl FnOnce(&mut Client, Instant, &mut Vec<Wish>),
     ) -> Result<(), Violation> {
         let Connection { wanted, broken, client, .. } = self.connections[connection];
-        if !wanted || broken {
-            return Ok(());
+        match client {
+            Some(client) if wanted && !broken => self.serve(client, what),
+            Some(_) | None => Ok(()),
         }
-        self.serve(client, what)
     }
 
     /// Lets a client act, and does what it wishes.
@@ -72,18 +102,7 @@ impl<O: Observer> World<O> {
             Wish::Connect(node) => {
                 let seat = self.seats.iter().position(|seat| seat.id == node).unwrap_or(0);
                 let connection = self.connections.len();
-                self.connections.push(Connection {
-                    client,
-                    seat,
-                    life: 0,
-                    served: false,
-                    wanted: true,
-                    broken: false,
-                    paused: false,
-                    held: Vec::new(),
-                    to_node_last: self.now,
-                    to_client_last: self.now,
-                });
+                self.connections.push(Connection::new(Some(client), seat, self.now));
                 self.lines[client] = Some(connection);
                 self.towards_node(connection, Event::Opened { connection });
             }
@@ -131,34 +150,40 @@ impl<O: Observer> World<O> {
 
     /// A client hears that its connection is gone.
     pub(crate) fn hear_closed(&mut self, connection: usize) -> Result<(), Violation> {
-        let client = self.connections[connection].client;
         let wanted = std::mem::replace(&mut self.connections[connection].wanted, false);
-        if !wanted {
-            return Ok(());
-        }
+        let Some(client) = self.connections[connection].client.filter(|_| wanted) else { return Ok(()) };
         self.lines[client] = None;
         self.serve(client, Client::closed)
     }
 
     pub(crate) fn towards_node(&mut self, connection: usize, event: Event) {
-        let client = self.clients[self.connections[connection].client].name();
-        let delay = self.network.client_delay(self.now, Stream::ToNode { client }, &mut self.decisions);
+        let delay = self.delay(connection, |client| Stream::ToNode { client });
         let line = &mut self.connections[connection];
         line.to_node_last = line.to_node_last.max(self.now.plus_us(delay));
         self.heap.push(line.to_node_last, event);
     }
 
     pub(crate) fn towards_client(&mut self, connection: usize, event: Event) {
-        let client = self.clients[self.connections[connection].client].name();
-        let delay = self.network.client_delay(self.now, Stream::ToClient { client }, &mut self.decisions);
+        let delay = self.delay(connection, |client| Stream::ToClient { client });
         let line = &mut self.connections[connection];
         line.to_client_last = line.to_client_last.max(self.now.plus_us(delay));
         self.heap.push(line.to_client_last, event);
     }
 
+    /// How long what passes on a connection takes, in microseconds; nothing of a crowd is late.
+    fn delay(&mut self, connection: usize, stream: impl FnOnce(u32) -> Stream) -> u64 {
+        match self.connections[connection].client {
+            Some(client) => {
+                let stream = stream(self.clients[client].name());
+                self.network.client_delay(self.now, stream, &mut self.decisions)
+            }
+            None => self.network.delay_us_min(),
+        }
+    }
+
     fn carried(&mut self, connection: usize, way: Way, bytes: &Bytes) -> Result<(), Violation> {
         let line = &self.connections[connection];
-        let client = self.clients[line.client].name();
+        let Some(client) = line.client.map(|client| self.clients[client].name()) else { return Ok(()) };
         let arrives = match way {
             Way::ToNode => line.to_node_last,
             Way::ToClient => line.to_client_last,
@@ -169,7 +194,10 @@ impl<O: Observer> World<O> {
     pub(crate) fn opened(&mut self, connection: usize) -> Result<(), Violation> {
         /// How long a connection attempt that nobody answers takes to fail.
         const CONNECT_US: u64 = 500_000;
-        let seat = self.connections[connection].seat;
+        let Connection { seat, client, .. } = self.connections[connection];
+        if client.is_none() && self.healed.is_some() {
+            return Ok(());
+        }
         if self.unreachable.contains(&seat) {
             self.after(CONNECT_US, Event::Closed { connection });
             return Ok(());
@@ -202,7 +230,7 @@ impl<O: Observer> World<O> {
         if !self.is_served(connection) {
             return Ok(());
         }
-        if self.connections[connection].paused {
+        if self.connections[connection].paused || self.connections[connection].unread.stalled {
             self.connections[connection].held.push(bytes);
             return Ok(());
         }
@@ -222,8 +250,32 @@ impl<O: Observer> World<O> {
             self.seats[seat].backlog.push(Event::HungUp { connection });
             return Ok(());
         }
-        self.connections[connection].served = false;
+        self.left(connection)?;
+        self.forget(connection)
+    }
+
+    /// The node hears that a connection is gone that it serves.
+    fn forget(&mut self, connection: usize) -> Result<(), Violation> {
+        let line = &mut self.connections[connection];
+        line.served = false;
+        line.unread = Unread::default();
+        let seat = line.seat;
         self.input(seat, Input::ClientClosed { client: ClientId(connection as u64) })
+    }
+
+    /// Clients reach the node again: of connections that died meanwhile their ends hear now.
+    pub(crate) fn end_broken(&mut self, seat: usize) -> Result<(), Violation> {
+        let life = self.seats[seat].life;
+        if self.seats[seat].node().is_none() || self.seats[seat].waits() {
+            return Ok(());
+        }
+        for connection in 0..self.connections.len() {
+            let line = &self.connections[connection];
+            if line.seat == seat && line.life == life && line.served && line.broken {
+                self.forget(connection)?;
+            }
+        }
+        Ok(())
     }
 
     /// A node sends to a client.
@@ -232,22 +284,42 @@ impl<O: Observer> World<O> {
         if self.unreachable.contains(&self.connections[connection].seat) {
             self.connections[connection].broken = true;
         }
+        if self.is_unread(connection) {
+            return self.keep_unread(connection, bytes);
+        }
+        self.deliver(connection, bytes)
+    }
+
+    fn deliver(&mut self, connection: usize, bytes: Bytes) -> Result<(), Violation> {
         self.towards_client(connection, Event::ToClient { connection, bytes: bytes.clone() });
         self.carried(connection, Way::ToClient, &bytes)
     }
 
-    /// A node closes a client's connection.
-    pub(crate) fn close(&mut self, client: ClientId) {
+    /// A node closes a client's connection. Nobody waits for a client to read the last replies.
+    pub(crate) fn close(&mut self, client: ClientId, reason: &str) -> Result<(), Violation> {
         let connection = client.0 as usize;
-        self.connections[connection].served = false;
+        let line = &mut self.connections[connection];
+        line.served = false;
+        line.unread = Unread::default();
+        let seat = line.seat;
         self.towards_client(connection, Event::Closed { connection });
+        if reason.starts_with("max number of clients") {
+            return self.see(self.seats[seat].id, &Fact::Connection(Mishap::NoRoom));
+        }
+        Ok(())
     }
 
     /// A node reads no more from a client, or reads on.
     pub(crate) fn pause_client(&mut self, client: ClientId, paused: bool) {
         let connection = client.0 as usize;
         self.connections[connection].paused = paused;
-        if !paused {
+        self.let_in(connection);
+    }
+
+    /// What a client sent meanwhile reaches a node that reads from it again.
+    fn let_in(&mut self, connection: usize) {
+        let line = &self.connections[connection];
+        if !line.paused && !line.unread.stalled {
             for bytes in std::mem::take(&mut self.connections[connection].held) {
                 self.towards_node(connection, Event::ToNode { connection, bytes });
             }
@@ -261,6 +333,7 @@ impl<O: Observer> World<O> {
             let line = &mut self.connections[connection];
             if line.seat == seat && line.life == life && line.served {
                 line.served = false;
+                line.unread = Unread::default();
                 if told {
                     self.towards_client(connection, Event::Closed { connection });
                 } else {

@@ -95,6 +95,11 @@ impl<O: Observer> World<O> {
                 self.cut_leader(*lone, *us);
                 Ok(())
             }
+            Fault::SlowReader { client, us } => self.stop_reading(*client, *us),
+            Fault::Crowd { node, connections, us } => {
+                self.crowd(self.seat_of(*node), *connections, *us);
+                Ok(())
+            }
             Fault::Remove { node } => {
                 let seat = self.seat_of(*node);
                 self.seats[seat].removed = true;
@@ -147,6 +152,7 @@ impl<O: Observer> World<O> {
         let waited = self.now.since_us(healed.at);
         self.report.healed_in_us = waited;
         if self.is_done() {
+            self.counts_connections()?;
             return Ok(true);
         }
         if waited > healed.patience_us {
@@ -182,6 +188,7 @@ impl<O: Observer> World<O> {
                 self.start(seat)?;
             }
         }
+        self.end_bad_manners()?;
         for client in 0..self.clients.len() {
             self.serve(client, Client::hurry)?;
         }

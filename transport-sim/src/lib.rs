@@ -31,7 +31,7 @@ mod world;
 
 pub use bare::Bare;
 pub use calm::Calm;
-pub use client::{Ask, Asks, Client, Manner, Operation, OperationId, Wish};
+pub use client::{Ask, Asks, Client, Large, Manner, Operation, OperationId, Wish};
 pub use clock::Clock;
 pub use decisions::{Decision, Decisions, Departure, Fate, Garble, Leaves, Stream};
 pub use digest::Digest;
@@ -41,7 +41,7 @@ pub use lost::Remedy;
 pub use moves::{Blow, HEAD_BYTES, MOVE_BYTES, Move, Schedule};
 pub use nemesis::{FAULT_KINDS, Fault, Lone, Then, plan};
 pub use network::{Arrival, Arrivals, Mischief, Network, Quality};
-pub use observer::{Fact, Moment, Observer, Violation, Way};
+pub use observer::{Fact, Mishap, Moment, Observer, Violation, Way};
 pub use report::Report;
 pub use resp::{Malformed, Replies, Reply, request};
 pub use rng::{Concern, Rng};

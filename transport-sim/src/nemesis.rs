@@ -164,6 +164,22 @@ pub enum Fault {
         /// For how long.
         us: u64,
     },
+    /// A client reads nothing for a while, and goes on asking.
+    SlowReader {
+        /// Which one.
+        client: u32,
+        /// For how long.
+        us: u64,
+    },
+    /// Many connect to a node at once and leave one after the other, some in the midst of a command.
+    Crowd {
+        /// Which node.
+        node: NodeId,
+        /// How many.
+        connections: u64,
+        /// Until the last one leaves.
+        us: u64,
+    },
 }
 
 /// How a leader is cut off.
@@ -195,9 +211,11 @@ impl Lone {
 }
 
 /// How many kinds of fault there are.
-pub const FAULT_KINDS: usize = 20;
+pub const FAULT_KINDS: usize = 22;
 /// Kinds of an earlier age, drawn from a stream of their own: whatever is added later shifts none of them.
 pub(crate) const FIRST_KINDS: usize = 15;
+/// Kinds of the age after that, with their own stream; those behind them are the misbehaviour of clients, with theirs.
+pub(crate) const LATER_KINDS: usize = 20;
 
 /// The kind of `Fault::Ambush`.
 pub(crate) const AMBUSH: usize = 14;
@@ -242,6 +260,8 @@ impl Fault {
         "clock-freeze",
         "leader-cut",
         "rot",
+        "slow-reader",
+        "crowd",
     ];
 
     /// The nodes that it names.
@@ -259,13 +279,16 @@ impl Fault {
             | Fault::OldImage { node, .. }
             | Fault::Rot { node, .. }
             | Fault::FreezeClock { node, .. }
+            | Fault::Crowd { node, .. }
             | Fault::Remove { node } => vec![*node],
             Fault::PowerLoss { nodes, .. } => nodes.clone(),
             Fault::Partition { cuts, .. } => cuts.iter().flat_map(|(from, to)| [*from, *to]).collect(),
             Fault::Clog { from, to, .. } => vec![*from, *to],
             Fault::Ambush { then: Then::Stands { hears, .. }, .. } => vec![*hears],
             Fault::Ambush { then: Then::Dies { .. }, .. } => Vec::new(),
-            Fault::Decapitate { .. } | Fault::Storm { .. } | Fault::CutLeader { .. } => Vec::new(),
+            Fault::Decapitate { .. } | Fault::Storm { .. } | Fault::CutLeader { .. } | Fault::SlowReader { .. } => {
+                Vec::new()
+            }
         }
     }
 
@@ -285,6 +308,8 @@ impl Fault {
             | Fault::CutClients { us, .. }
             | Fault::FreezeClock { us, .. }
             | Fault::CutLeader { us, .. }
+            | Fault::SlowReader { us, .. }
+            | Fault::Crowd { us, .. }
             | Fault::DiskStall { us, .. } => vec![us],
             Fault::OldImage { us, down_us, .. } => vec![us, down_us],
             Fault::Ambush { late_us, us, then: Then::Dies { down_us: gone } | Then::Stands { us: gone, .. } } => {
@@ -324,6 +349,8 @@ impl Fault {
             | Fault::Rot { .. }
             | Fault::FreezeClock { .. }
             | Fault::CutLeader { .. }
+            | Fault::SlowReader { .. }
+            | Fault::Crowd { .. }
             | Fault::Remove { .. } => (!self.nodes().contains(&gone)).then(|| self.clone()),
         }
     }
@@ -351,6 +378,8 @@ impl Fault {
             Fault::FreezeClock { .. } => 17,
             Fault::CutLeader { .. } => 18,
             Fault::Rot { .. } => 19,
+            Fault::SlowReader { .. } => 20,
+            Fault::Crowd { .. } => 21,
         }
     }
 }

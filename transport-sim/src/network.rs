@@ -184,6 +184,11 @@ impl Network {
         Arrivals { first, second }
     }
 
+    /// How long nothing takes less than, in microseconds.
+    pub fn delay_us_min(&self) -> u64 {
+        self.quality.delay_us_min
+    }
+
     /// How long bytes between a client and a node take; a client's stream is never reordered.
     pub fn client_delay(&mut self, now: Instant, stream: Stream, decisions: &mut Decisions) -> u64 {
         /// Clients are near: what they wait for is not their links.

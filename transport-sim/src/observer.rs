@@ -97,6 +97,8 @@ pub enum Fact<'a> {
         /// What they are.
         bytes: &'a Bytes,
     },
+    /// Something befell the connection of a client.
+    Connection(Mishap),
     /// The disk begins a sync.
     Syncing {
         /// Records that it is to make durable.
@@ -225,6 +227,34 @@ pub enum Fact<'a> {
         /// How many things it asked for.
         outputs: usize,
     },
+}
+
+/// What can befall a client's connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mishap {
+    /// Its replies wait unread, and the node is told to answer nothing more.
+    Stalled,
+    /// They were read after all, and the node is told so.
+    Drained,
+    /// Too many replies wait unread: it is closed.
+    Cut,
+    /// The node has no room for it.
+    NoRoom,
+    /// One of a crowd: it ends in the midst of a command.
+    LeftOpen,
+}
+
+impl Mishap {
+    /// What it is in a few words.
+    pub fn name(self) -> &'static str {
+        match self {
+            Mishap::Stalled => "replies wait unread",
+            Mishap::Drained => "replies were read after all",
+            Mishap::Cut => "too many replies wait unread: its connection is closed",
+            Mishap::NoRoom => "there is no room for one more connection",
+            Mishap::LeftOpen => "one of a crowd leaves in the midst of a command",
+        }
+    }
 }
 
 /// Between a client and a node.

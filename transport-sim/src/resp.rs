@@ -51,6 +51,11 @@ impl Replies {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Bytes that arrived and belong to no reply that was taken.
+    pub fn waiting(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
     /// The next whole reply, if there is one.
     ///
     /// # Errors

@@ -24,6 +24,8 @@ pub enum Concern {
     Edges,
     /// Faults of later kinds, when, and how often frames are garbled.
     Later,
+    /// Huge values, slow readers and crowds: which seeds have them, how large and how many.
+    Manners,
 }
 
 /// A seeded stream of random numbers.

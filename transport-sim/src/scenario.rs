@@ -1,6 +1,8 @@
 //! The room for what a seed is about: who takes part, how good network, disks and clocks are, what clients want,
 //! and what goes wrong when.
 
+mod rude;
+
 use node::limits::Limits;
 use node::wal::WalSettings;
 use paxos_core::limits::ENTRY_HEAD_BYTES;
@@ -111,7 +113,7 @@ impl Scenario {
         let drift = if wide { DRIFT_MAX } else { drift };
         let (config, limits) = tightened(config, &mut edges);
         let slow_disks = slow_disks(&genesis, config.election_timeout_us, &mut edges);
-        Ok(Scenario {
+        let mut scenario = Scenario {
             seed,
             genesis,
             config,
@@ -127,7 +129,9 @@ impl Scenario {
             calm_us: None,
             rest_us: None,
             faults: if calm { Vec::new() } else { planned },
-        })
+        };
+        rude::worsen(&mut scenario, calm, single.is_some(), &mut Rng::new(seed, Concern::Manners));
+        Ok(scenario)
     }
 }
 
@@ -168,7 +172,7 @@ fn single_kind(rng: &mut Rng) -> usize {
 
 /// One in four of the seeds with one kind of fault has one of the later kinds.
 fn later_kind(rng: &mut Rng) -> Option<usize> {
-    let kind = rng.between(nemesis::FIRST_KINDS as u64, nemesis::FAULT_KINDS as u64 - 1) as usize;
+    let kind = rng.between(nemesis::FIRST_KINDS as u64, nemesis::LATER_KINDS as u64 - 1) as usize;
     (rng.below(4) == 0).then_some(kind)
 }
 
@@ -302,7 +306,7 @@ fn manners(rng: &mut Rng, us: u64) -> Vec<Manner> {
             patience_us: rng.log_uniform(300_000, 2_500_000),
             once: rng.coin(),
             begins_us: rng.below(BEGIN_US),
-            asks: Asks::Drawn { operations, think_us, keys },
+            asks: Asks::Drawn { operations, think_us, keys, large: None },
         })
         .collect()
 }

@@ -15,7 +15,7 @@ use std::fmt::{self, Write};
 
 use paxos_core::{Config, ElectionPolicy, Instant, NodeId, QuorumSystem};
 
-use crate::client::{Asks, Manner};
+use crate::client::{Asks, Large, Manner};
 use crate::decisions::{Decision, Departure, Garble, Stream};
 use crate::lost::Remedy;
 use crate::nemesis::{Fault, Then};
@@ -188,17 +188,33 @@ fn write_client(f: &mut impl Write, manner: &Manner) -> fmt::Result {
     let once = yes_or_no(*once);
     writeln!(f, "client {client} begins_us {begins_us} depth {depth} patience_us {patience_us} once {once}")?;
     match asks {
-        Asks::Drawn { operations, think_us, keys } => {
-            writeln!(f, "asks {client} operations {operations} think_us {think_us} keys {keys}")
+        Asks::Drawn { operations, think_us, keys, large } => {
+            write!(f, "asks {client} operations {operations} think_us {think_us} keys {keys}")?;
+            match large {
+                Some(Large { every, edge_bytes }) => writeln!(f, " every {every} edge_bytes {edge_bytes}"),
+                None => writeln!(f),
+            }
         }
         Asks::Listed(asks) => asks.iter().try_for_each(|ask| {
             write!(f, "ask {client}.{} at {}", ask.number, ask.due.since_us(START))?;
             for arg in &ask.args {
-                write!(f, " {}", arg.escape_ascii().to_string().replace(' ', "\\x20"))?;
+                write!(f, " {}", escape(arg))?;
             }
             writeln!(f)
         }),
     }
+}
+
+/// Repetitions of its last byte that are counted and not written.
+const COUNTED_MIN: usize = 64;
+
+/// An argument as a word: a huge one mostly ends in many bytes alike, which `\+` and their count stand for.
+fn escape(arg: &[u8]) -> String {
+    let alike = arg.iter().rev().take_while(|byte| Some(*byte) == arg.last()).count();
+    let counted = alike.checked_sub(1).filter(|counted| *counted >= COUNTED_MIN);
+    let written = &arg[..arg.len() - counted.unwrap_or(0)];
+    let word = written.escape_ascii().to_string().replace(' ', "\\x20");
+    counted.map_or(word.clone(), |counted| format!("{word}\\+{counted}"))
 }
 
 fn write_fault(f: &mut impl Write, fault: &Fault) -> fmt::Result {
@@ -223,6 +239,8 @@ fn write_fault(f: &mut impl Write, fault: &Fault) -> fmt::Result {
         Fault::OldImage { node, us, down_us } => writeln!(f, " {node} us {us} down_us {down_us}"),
         Fault::Rot { node, down_us, number } => writeln!(f, " {node} down_us {down_us} number {number}"),
         Fault::FreezeClock { node, us } => writeln!(f, " {node} us {us}"),
+        Fault::SlowReader { client, us } => writeln!(f, " {client} us {us}"),
+        Fault::Crowd { node, connections, us } => writeln!(f, " {node} connections {connections} us {us}"),
         Fault::CutLeader { lone, us } => writeln!(f, " us {us} {}", lone.name()),
         Fault::Decapitate { down_us } => writeln!(f, " down_us {down_us}"),
         Fault::Ambush { late_us, us, then: Then::Dies { down_us } } => {

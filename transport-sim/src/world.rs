@@ -81,6 +81,10 @@ pub(crate) enum Event {
     ToClient { connection: usize, bytes: Bytes },
     /// A client hears that its connection is gone.
     Closed { connection: usize },
+    /// A client that did not reads again.
+    Reads { client: usize, until: Instant },
+    /// A node that stood still writes what waits for a client.
+    Drain { connection: usize },
     /// A client wished to be woken.
     Wake { client: usize },
     /// A fault strikes.
@@ -119,6 +123,10 @@ pub struct World<O> {
     pub(crate) lines: Vec<Option<usize>>,
     pub(crate) connections: Vec<Connection>,
     pub(crate) unreachable: BTreeSet<usize>,
+    /// Clients that read nothing, and until when.
+    pub(crate) slow: BTreeMap<usize, Instant>,
+    /// Connections with more unread replies than a moment ago; their node hears of it when its turn is over.
+    pub(crate) pressed: Vec<usize>,
     pub(crate) healed: Option<Healed>,
     /// The node whose disk is lost, or soon will be: the cluster has to do without it.
     pub(crate) lost: Option<NodeId>,
@@ -180,6 +188,8 @@ impl<O: Observer> World<O> {
             lines: vec![None; scenario.clients.len()],
             connections: Vec::new(),
             unreachable: BTreeSet::new(),
+            slow: BTreeMap::new(),
+            pressed: Vec::new(),
             healed: None,
             lost: None,
             muted: None,
@@ -308,6 +318,8 @@ impl<O: Observer> World<O> {
                 self.tell(connection, |client, now, wishes| client.received(now, &bytes, wishes))
             }
             Event::Closed { connection } => self.hear_closed(connection),
+            Event::Reads { client, until } => self.reads_again(client, until),
+            Event::Drain { connection } => self.drain(connection),
             Event::Wake { client } => self.serve(client, Client::woken),
             Event::Strike { fault } => {
                 let fault = self.scenario.faults[fault].1.clone();
@@ -322,7 +334,7 @@ impl<O: Observer> World<O> {
             }
             Event::MendClients { seat } => {
                 self.unreachable.remove(&seat);
-                Ok(())
+                self.end_broken(seat)
             }
             Event::Look => Ok(()),
         }

@@ -39,6 +39,10 @@ struct Model {
     keys: BTreeMap<Bytes, Vec<(u64, Bytes)>>,
     sessions: BTreeMap<u64, Session>,
     sessions_max: usize,
+    /// Most bytes of an entry, if that is known.
+    entry_bytes_max: Option<usize>,
+    /// What clients were told to be too large.
+    refused: BTreeSet<Identity>,
     /// Commands of sessions that had run already.
     repeats: u64,
     /// Requests that were repeated or came late, when their session was closed already.
@@ -78,6 +82,11 @@ impl History {
         History { model: Model { sessions_max, ..Model::default() }, ..History::default() }
     }
 
+    /// No entry has more bytes.
+    pub(super) fn bound(&mut self, entry_bytes_max: usize) {
+        self.model.entry_bytes_max = Some(entry_bytes_max);
+    }
+
     pub(super) fn asked(&mut self, operation: &Operation) {
         let open = Open { operation: operation.clone(), floor: self.floor };
         self.open.insert(operation.id, open);
@@ -112,6 +121,9 @@ impl History {
         let Some(Open { operation, floor }) = self.open.remove(&id) else {
             return Err(Violation::new("one-reply-per-operation", format!("{id:?} ended twice or never began")));
         };
+        if let Some(refusal) = TooLarge::of(reply) {
+            return self.model.refuse(&operation, refusal, reply);
+        }
         let point = if operation.is_read() {
             self.model.read_point(&operation, floor, reply)?
         } else {
@@ -127,12 +139,23 @@ impl Model {
         let number = slot.get();
         self.applied = number;
         let Entry::Command { bytes, .. } = entry else { return Ok(()) };
+        if self.entry_bytes_max.is_some_and(|bytes_max| bytes.len() > bytes_max) {
+            let why = format!("slot {slot} holds {} bytes, {:?} are the most", bytes.len(), self.entry_bytes_max);
+            return Err(Violation::new("bounded-window", why));
+        }
         let Some((once, args)) = command_of(bytes) else {
             return Err(Violation::new("log-holds-commands", format!("slot {slot} holds {bytes:?}")));
         };
         if args.first().is_some_and(|verb| &verb[..] == b"ONCE") {
             self.open_session(number);
             return Ok(());
+        }
+        let identity = match once {
+            Some((session, sequence)) => Identity::Once(session, sequence),
+            None => Identity::Plain(args.clone()),
+        };
+        if self.refused.contains(&identity) {
+            return Err(Violation::new("refused-is-never-bound", format!("slot {slot} holds {identity:?}")));
         }
         match once {
             None => {
@@ -230,6 +253,25 @@ impl Model {
         }
     }
 
+    /// A command was refused because of its size: it must be too large, be in no slot, and come into none.
+    fn refuse(&mut self, operation: &Operation, refusal: TooLarge, reply: &Reply) -> Result<(), Violation> {
+        let identity = Identity::of(operation);
+        if self.outcomes.contains_key(&identity) {
+            let why = format!("{identity:?} was answered {reply:?} and ran");
+            return Err(Violation::new("refused-is-never-bound", why));
+        }
+        let too_large = match refusal {
+            TooLarge::Entry => self.entry_bytes_max.is_none_or(|bytes_max| command_bytes(operation) > bytes_max),
+            TooLarge::Argument => operation.args.iter().any(|arg| arg.len() > ARGUMENT_BYTES_MAX),
+        };
+        if !too_large {
+            let why = format!("{} bytes were answered {reply:?}", command_bytes(operation));
+            return Err(Violation::new("refusal-has-reason", why));
+        }
+        self.refused.insert(identity);
+        Ok(())
+    }
+
     /// Where in the log a write took effect: behind everything that had ended before it began, and with this reply.
     fn write_point(&self, operation: &Operation, floor: u64, reply: &Reply) -> Result<u64, Violation> {
         let identity = Identity::of(operation);
@@ -278,6 +320,42 @@ impl Model {
     }
 }
 
+/// Most bytes of one argument.
+const ARGUMENT_BYTES_MAX: usize = 1 << 20;
+
+/// How a command can be too large.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum TooLarge {
+    /// For an entry of the log.
+    Entry,
+    /// It has an argument that the protocol does not take.
+    Argument,
+}
+
+impl TooLarge {
+    /// What a reply says of the size of its command, if that is why it did not run.
+    pub(crate) fn of(reply: &Reply) -> Option<TooLarge> {
+        let Reply::Error(line) = reply else { return None };
+        if line.starts_with("ERR command exceeds maximum allowed size") {
+            return Some(TooLarge::Entry);
+        }
+        line.starts_with("ERR Protocol error: invalid bulk length").then_some(TooLarge::Argument)
+    }
+}
+
+/// Bytes of a command in the log: a head of two bytes, session and sequence if it has them, and the number, lengths and
+/// bytes of its arguments behind its name.
+fn command_bytes(operation: &Operation) -> usize {
+    let varint = |number: u64| (64 - (number | 1).leading_zeros() as usize).div_ceil(7);
+    let once = match Identity::of(operation) {
+        Identity::Once(session, sequence) => varint(session) + varint(sequence),
+        Identity::Plain(_) => 0,
+    };
+    let args = operation.args.get(1..).unwrap_or_default();
+    let bytes: usize = args.iter().map(|arg| varint(arg.len() as u64) + arg.len()).sum();
+    2 + once + varint(args.len() as u64) + bytes
+}
+
 /// Session and sequence, if any, and the command with its name first.
 type Logged = (Option<(u64, u64)>, Vec<Bytes>);
 
@@ -292,6 +370,8 @@ fn command_of(bytes: &Bytes) -> Option<Logged> {
 
 #[cfg(test)]
 mod tests {
+    use paxos_core::{CommandId, Incarnation, NodeId};
+
     use super::*;
 
     fn words(text: &str) -> Vec<Bytes> {
@@ -339,6 +419,51 @@ mod tests {
         ];
         for case in cases {
             assert_eq!(check(case), Ok(()), "{case:?}");
+        }
+    }
+
+    /// A history that knows how large entries may be, and is asked for a value of so many bytes.
+    fn asked(value_bytes: usize) -> (History, Operation) {
+        let mut history = History::new(8);
+        history.bound(100);
+        let args = vec!["SET".into(), "k".into(), vec![b'x'; value_bytes].into()];
+        let operation = Operation { id: OperationId { client: 1, number: 1 }, args, once: None };
+        history.asked(&operation);
+        (history, operation)
+    }
+
+    fn entry(operation: &Operation) -> Entry {
+        let spec = node::COMMANDS.iter().find(|spec| spec.name == "SET").expect("there is SET");
+        let args: Vec<&[u8]> = operation.args[1..].iter().map(|arg| &arg[..]).collect();
+        let bytes = node::Chunk::default().encode(None, spec.number, args.into_iter());
+        let id = CommandId { node: NodeId(1), incarnation: Incarnation(1), boot: 1, sequence: 1 };
+        Entry::Command { id, bytes }
+    }
+
+    #[test]
+    fn what_is_refused_for_its_size_is_too_large_and_never_bound() {
+        let refusal = Reply::Error("ERR command exceeds maximum allowed size (100 bytes)".into());
+        let broken = |verdict: Result<(), Violation>| verdict.err().map(|violation| violation.invariant);
+        let largest = 100 - (2 + 1 + 2 + 1);
+        for (value_bytes, expected) in [(largest, Some("refusal-has-reason")), (largest + 1, None)] {
+            let (mut history, operation) = asked(value_bytes);
+            assert_eq!(broken(history.answered(operation.id, &refusal)), expected, "{value_bytes}");
+            let Entry::Command { bytes, .. } = entry(&operation) else { unreachable!("a command") };
+            assert_eq!(command_bytes(&operation), bytes.len());
+        }
+        let (mut history, operation) = asked(largest + 1);
+        assert_eq!(broken(history.chosen(Slot::FIRST, &entry(&operation))), Some("bounded-window"));
+        // The bound of another node must have been another one.
+        history.model.entry_bytes_max = None;
+        assert_eq!(broken(history.answered(operation.id, &refusal)), None);
+        assert_eq!(broken(history.chosen(Slot::FIRST, &entry(&operation))), Some("refused-is-never-bound"));
+        let (mut history, operation) = asked(largest);
+        assert_eq!(broken(history.chosen(Slot::FIRST, &entry(&operation))), None);
+        assert_eq!(broken(history.answered(operation.id, &refusal)), Some("refused-is-never-bound"));
+        let protocol = Reply::Error("ERR Protocol error: invalid bulk length (at most 1048576 bytes)".into());
+        for (value_bytes, expected) in [(1 << 20, Some("refusal-has-reason")), ((1 << 20) + 1, None)] {
+            let (mut history, operation) = asked(value_bytes);
+            assert_eq!(broken(history.answered(operation.id, &protocol)), expected, "{value_bytes}");
         }
     }
 

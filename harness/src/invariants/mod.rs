@@ -24,6 +24,7 @@ use transport_sim::{Fact, Moment, Observer, Operation, Violation};
 use ballots::Used;
 use digests::Digests;
 use history::History;
+pub(crate) use history::TooLarge;
 use image::Image;
 use outcomes::Outcomes;
 use promises::Phase1;
@@ -70,6 +71,15 @@ impl Invariants {
     /// `sessions_max` is what every node is set to.
     pub fn with_clients(sessions_max: usize) -> Invariants {
         Invariants { history: Some(History::new(sessions_max)), ..Invariants::default() }
+    }
+
+    /// No entry has more bytes, so that commands that would are refused.
+    #[must_use]
+    pub fn entries_of(mut self, bytes_max: usize) -> Invariants {
+        if let Some(history) = &mut self.history {
+            history.bound(bytes_max);
+        }
+        self
     }
 
     /// From this moment on nothing goes wrong, so that leaders have no reason to change.
@@ -198,6 +208,7 @@ impl Observer for Invariants {
             | Fact::FoundEmpty
             | Fact::TurnedAway(_)
             | Fact::Garbled
+            | Fact::Connection(_)
             | Fact::Paused
             | Fact::Resumed
             | Fact::Struck(_)

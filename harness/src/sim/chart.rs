@@ -116,6 +116,7 @@ impl Chart {
             Fact::FoundEmpty => What::Fault(format!("n{node} finds its disk empty and refuses to start")),
             Fact::TurnedAway(why) => What::Fault(format!("n{node} refuses a link: {why}")),
             Fact::Garbled => What::Fault(format!("n{node} gets a frame that nobody sent so")),
+            Fact::Connection(mishap) => What::Fault(format!("client of n{node}: {}", mishap.name())),
             Fact::Paused => What::Paused,
             Fact::Resumed => What::Resumed,
             Fact::Role { role, ballot, .. } => What::Role { role: *role, ballot: *ballot },

@@ -98,7 +98,9 @@ pub fn retake(scenario: &Scenario, decided: &[(Instant, Decision)], wanted: Want
 
 impl Watch {
     fn new(scenario: &Scenario, chart: bool) -> Watch {
-        let judge = Invariants::with_clients(scenario.limits.sessions_max).calm_from(scenario.calm_from());
+        let judge = Invariants::with_clients(scenario.limits.sessions_max)
+            .entries_of(scenario.config.entry_bytes_max)
+            .calm_from(scenario.calm_from());
         Watch {
             scenario: scenario.clone(),
             judge,

@@ -93,7 +93,7 @@ fn calm(seed: u64, voters: u32, config: Config, disk: DiskQuality, depth: usize)
         .collect();
     let membership = Membership::new(voters, Vec::new(), QuorumSystem::Majority).map_err(|error| refused(&error))?;
     let genesis = Genesis::new(membership, 4_096).map_err(|error| refused(&error))?;
-    let asks = Asks::Drawn { operations: u64::MAX >> 8, think_us: 500, keys: 16 };
+    let asks = Asks::Drawn { operations: u64::MAX >> 8, think_us: 500, keys: 16, large: None };
     let manner = |client| Manner {
         client,
         begins_us: u64::from(client) * 1_000,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use paxos_core::Instant;
 use transport_sim::{Fact, Moment, Operation, OperationId, Quality, Scenario, Violation};
 
-use crate::invariants::Invariants;
+use crate::invariants::{Invariants, TooLarge};
 
 /// Watches a world from the moment when all is well.
 #[derive(Debug)]
@@ -62,6 +62,13 @@ impl Healing {
                 if is_calm && self.decided_us.is_none() {
                     self.since.get_or_insert(moment.now);
                     self.fresh.insert(operation.id, (*operation).clone());
+                }
+            }
+            // What is too large is never decided.
+            Fact::Answered { id, reply } if TooLarge::of(reply).is_some() => {
+                self.fresh.remove(id);
+                if self.fresh.is_empty() {
+                    self.since = None;
                 }
             }
             Fact::Durable(_) if self.decided_us.is_none() && self.since.is_some() => return self.look(moment, judge),

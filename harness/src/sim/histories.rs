@@ -9,6 +9,7 @@ use std::fmt;
 
 use transport_sim::{Fact, Operation, OperationId, Reply, Violation};
 
+use crate::invariants::TooLarge;
 use crate::linearizability::{
     Answer, Budget, Command, History, Returned, Store, Verdict, check, check_slots, describe, describe_slots,
 };
@@ -115,7 +116,10 @@ impl Recorder {
 
     /// The history, each operation with its slot as far as this knows one; `None` if the model lacks a command.
     pub fn history(&self, slot_of: impl Fn(&Operation) -> Option<u64>) -> Option<History> {
-        let operations = self.operations.iter().map(|Recorded { operation, invoked, replied }| {
+        // What was too large to be taken certainly did not run.
+        let ran =
+            |recorded: &&Recorded| recorded.replied.as_ref().is_none_or(|(_, reply)| TooLarge::of(reply).is_none());
+        let operations = self.operations.iter().filter(ran).map(|Recorded { operation, invoked, replied }| {
             let returned = replied.as_ref().and_then(|(at, reply)| Some(Returned { at: *at, answer: answer(reply)? }));
             Some(One {
                 client: u64::from(operation.id.client),
@@ -327,6 +331,25 @@ mod tests {
         let mut swapped = right.clone();
         (swapped[first].slot, swapped[second].slot) = (swapped[second].slot, swapped[first].slot);
         assert_eq!(broken(&swapped), Some("history-in-slot-order"));
+    }
+
+    /// What was refused for its size is nothing that the models could explain.
+    #[test]
+    fn what_was_too_large_is_in_no_history() {
+        let mut recorder = Recorder::default();
+        let asked = |number: u64| {
+            let args = vec!["SET".into(), "k".into(), "v".into()];
+            Operation { id: OperationId { client: 1, number }, args, once: None }
+        };
+        (1..=2).for_each(|number| recorder.see(&Fact::Asked(&asked(number))));
+        let refused = Reply::Error("ERR command exceeds maximum allowed size (9 bytes)".into());
+        let kept = Reply::Status("OK".into());
+        for (number, reply) in [(1, &refused), (2, &kept)] {
+            recorder.see(&Fact::Answered { id: asked(number).id, reply });
+        }
+        let history = recorder.history(|_| None).expect("the model knows SET");
+        assert_eq!(history.len(), 1);
+        assert!(history[0].returned.is_some());
     }
 
     /// Writes of unknown outcome can have run in any subset: only the log can say, and where even that is too little, the

@@ -66,6 +66,14 @@ probes! {
     AnewRefused "new-incarnation-refused" "a node that was wiped and formatted anew was refused by a peer";
     OlderRefused "older-disk-refused" "a process on an older image of its disk was refused by a peer that knew better";
     FrameDropped "garbled-frame-dropped" "a frame came cut short, twice in one, or from another cluster";
+    LargeChosen "large-value-chosen" "a command of a kibibyte or more was chosen and answered";
+    LargeRefused "large-value-refused" "a command was refused because it is too large";
+    HalfWindow "entry-of-half-a-window" "a leader bound an entry that takes half of its window's bytes or more";
+    Stalled "replies-unread" "a node heard that a client does not read its replies";
+    Drained "replies-read-late" "a client that had let replies wait read them after all";
+    ReaderCut "slow-reader-cut" "a connection was closed because too many replies waited unread";
+    NoRoom "connection-refused" "a node had no room for one more connection";
+    LeftOpen "crowd-left-mid-command" "one of a crowd left in the midst of a command";
     AllDown "all-down" "every node was down at once";
     LearnerLearned "learner-learned" "a learner learned a choice";
     SmallQuorum "chosen-by-a-minority" "a flexible quorum smaller than a majority chose";

@@ -1,10 +1,11 @@
 //! The room for what clients ask for: drawn or listed, and when the next of it is due.
 
 use bytes::Bytes;
+use node::limits::BULK_BYTES_MAX;
 use paxos_core::Instant;
 
-use super::{Client, Wish};
-use crate::rng::Rng;
+use super::{Asked, Client, Sent, Wish};
+use crate::rng::{Concern, Rng};
 
 /// Names one operation of one client, for ever.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -61,9 +62,20 @@ pub enum Asks {
         think_us: u64,
         /// How many keys there are.
         keys: u64,
+        /// Commands with huge values among them.
+        large: Option<Large>,
     },
     /// One by one, by rising time; those of one moment are sent together.
     Listed(Vec<Ask>),
+}
+
+/// Commands that are as large as servers take, or just larger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Large {
+    /// One operation of so many is about a key with huge values.
+    pub every: u64,
+    /// About so many bytes are the most that a server takes in a command.
+    pub edge_bytes: usize,
 }
 
 /// One operation of a list.
@@ -92,10 +104,10 @@ impl Client {
     /// and opens a session.
     pub fn next_ask(&self) -> Option<Ask> {
         match &self.manner.asks {
-            Asks::Drawn { operations, think_us, keys } if self.begun < *operations => {
+            Asks::Drawn { operations, think_us, keys, large } if self.begun < *operations => {
                 let (mut wants, number) = (self.wants.clone(), self.begun + 1);
                 self.draw_burst(&mut wants, *think_us);
-                let args = drawn(&mut wants, self.manner.client, number, *keys);
+                let args = self.draw(&mut wants, number, *keys, *large);
                 Some(Ask { number, due: self.next_burst, args })
             }
             Asks::Drawn { .. } => None,
@@ -103,19 +115,36 @@ impl Client {
         }
     }
 
+    /// For how long operations will still become due, in microseconds.
+    pub fn due_for_us(&self, now: Instant) -> u64 {
+        match &self.manner.asks {
+            Asks::Drawn { .. } => 0,
+            Asks::Listed(asks) => asks.last().map_or(0, |last| last.due.since_us(now)),
+        }
+    }
+
+    /// Operations on their way whose replies are not those of reads.
+    pub(crate) fn writes_open(&self) -> usize {
+        let is_write = |sent: &&Sent| match &sent.what {
+            Asked::Operation(operation) => !operation.is_read(),
+            Asked::Session => true,
+        };
+        self.sent.iter().filter(is_write).count()
+    }
+
     /// Begins what is due together, and notes when the next operations are.
     pub(super) fn begin_burst(&mut self, now: Instant, wishes: &mut Vec<Wish>) {
         match &self.manner.asks {
-            Asks::Drawn { operations, think_us, keys } => {
-                let (due, keys, operations) = (self.next_burst, *keys, *operations);
+            Asks::Drawn { operations, think_us, keys, large } => {
+                let (due, keys, operations, large) = (self.next_burst, *keys, *operations, *large);
                 let mut wants = self.wants.clone();
                 let (burst, pause_us) = self.draw_burst(&mut wants, *think_us);
-                self.wants = wants;
                 self.next_burst = now.plus_us(pause_us);
                 for _ in 0..burst.min(operations - self.begun) {
-                    let args = drawn(&mut self.wants, self.manner.client, self.begun + 1, keys);
+                    let args = self.draw(&mut wants, self.begun + 1, keys, large);
                     self.begin(Ask { number: self.begun + 1, due, args }, wishes);
                 }
+                self.wants = wants;
             }
             Asks::Listed(asks) => {
                 let rest = &asks[self.begun as usize..];
@@ -134,6 +163,16 @@ impl Client {
         let burst = wants.between(1, self.manner.depth as u64);
         // Never in the same moment, so that the times of a list tell bursts apart.
         (burst, (wants.exponential(think_us) * burst).max(1))
+    }
+
+    /// What it asks for next. A huge one takes the place of another, which is drawn all the same.
+    fn draw(&self, wants: &mut Rng, number: u64, keys: u64, large: Option<Large>) -> Vec<Bytes> {
+        let usual = drawn(wants, self.manner.client, number, keys);
+        let huge = large.and_then(|large| {
+            let mut rng = Rng::keyed(self.seed, Concern::Manners, u64::from(self.manner.client), number);
+            drawn_large(&mut rng, self.manner.client, number, large)
+        });
+        huge.unwrap_or(usual)
     }
 
     fn begin(&mut self, ask: Ask, wishes: &mut Vec<Wish>) {
@@ -168,4 +207,34 @@ fn drawn(rng: &mut Rng, client: u32, number: u64, keys: u64) -> Vec<Bytes> {
         _ => vec!["SET".into(), format!("k{key}"), token, "NX".into()],
     };
     words.into_iter().map(Bytes::from).collect()
+}
+
+/// Something about a key with huge values, if this operation is; each write is different from all others.
+fn drawn_large(rng: &mut Rng, client: u32, number: u64, large: Large) -> Option<Vec<Bytes>> {
+    /// Few, so that what is read is mostly huge.
+    const KEYS: u64 = 3;
+    /// Around the edge, so many bytes: what comes with a value in a command takes some of them, so that about half of
+    /// these commands are just small enough.
+    const BELOW_BYTES: u64 = 64;
+    const ABOVE_BYTES: u64 = 16;
+    if rng.below(large.every) != 0 {
+        return None;
+    }
+    let key = Bytes::from(format!("l{}", rng.below(KEYS)));
+    let edge_bytes = large.edge_bytes as u64;
+    let bytes = match rng.below(4) {
+        0 => rng.log_uniform(edge_bytes.div_ceil(16), edge_bytes),
+        1 => edge_bytes.div_ceil(2),
+        _ => edge_bytes.saturating_sub(BELOW_BYTES) + rng.below(BELOW_BYTES + ABOVE_BYTES + 1),
+    };
+    let verb: &[u8] = match rng.below(16) {
+        0..8 => return Some(vec![Bytes::from_static(b"GET"), key]),
+        8..14 => b"SET",
+        // What grows may pass the largest value that there is, which is in no model.
+        14 if large.edge_bytes < BULK_BYTES_MAX => b"APPEND",
+        _ => b"GETSET",
+    };
+    let mut value = format!("{client}.{number}.").into_bytes();
+    value.resize(value.len().max(bytes as usize), b'x');
+    Some(vec![Bytes::copy_from_slice(verb), key, value.into()])
 }

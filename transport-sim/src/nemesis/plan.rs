@@ -2,7 +2,7 @@
 
 use paxos_core::{Genesis, Instant, NodeId};
 
-use super::{AMBUSH, FAULT_KINDS, FIRST_KINDS, Fault, Lone, Then};
+use super::{AMBUSH, FIRST_KINDS, Fault, LATER_KINDS, Lone, Then};
 use crate::lost::Remedy;
 use crate::rng::Rng;
 
@@ -46,7 +46,7 @@ pub fn plan_more(
 ) -> Vec<(Instant, Fault)> {
     let nodes: Vec<NodeId> = genesis.membership().members().map(|member| member.node).collect();
     let mut plan = Vec::new();
-    for kind in FIRST_KINDS..=FAULT_KINDS {
+    for kind in FIRST_KINDS..=LATER_KINDS {
         let mut rng = rng.split();
         // A node is lost in few seeds, so that most have their clusters in full.
         let (chance, most) = match kind {

@@ -214,11 +214,7 @@ impl Draft {
             "client" => rest.clients.push(words.manner()?),
             "asks" => {
                 let client: u32 = words.number()?;
-                manner_of(&mut rest.clients, client)?.asks = Asks::Drawn {
-                    operations: words.named("operations")?,
-                    think_us: words.named("think_us")?,
-                    keys: words.named("keys")?,
-                };
+                manner_of(&mut rest.clients, client)?.asks = words.asks()?;
             }
             "ask" => {
                 let (client, ask) = words.ask()?;

@@ -99,6 +99,8 @@ fn every_setting_and_every_fault_survives_the_text() {
         Fault::FreezeClock { node: one, us: 24 },
         Fault::CutLeader { lone: Lone::Mute, us: 25 },
         Fault::CutLeader { lone: Lone::Gone, us: 26 },
+        Fault::SlowReader { client: 1, us: 27 },
+        Fault::Crowd { node: one, connections: 28, us: 29 },
         Fault::Ambush { late_us: 15, us: 16, then: Then::Dies { down_us: 17 } },
         Fault::Ambush { late_us: 18, us: 19, then: Then::Stands { us: 20, hears: one } },
     ]
@@ -106,7 +108,19 @@ fn every_setting_and_every_fault_survives_the_text() {
     .map(|fault| (moment(99), fault))
     .collect();
     if let Some(Manner { asks: Asks::Listed(asks), .. }) = scenario.clients.first_mut() {
-        asks[0].args = vec!["a b\\\n\u{e9}".into()];
+        let long = |head: &str, byte| [head.as_bytes(), &vec![byte; 4_096][..]].concat().into();
+        asks[0].args =
+            vec!["a b\\\n\u{e9}".into(), long("1.2.", b'x'), long("\\+7", b'\\'), long("", b' '), long("", 0)];
+        asks[0].args.extend(["\\+64".into(), "x".repeat(65).into(), "x".repeat(64).into()]);
+    }
+    let large = Some(Large { every: 5, edge_bytes: 4_096 });
+    let drawn = Asks::Drawn { operations: 3, think_us: 4, keys: 5, large };
+    let last = scenario.clients.iter().map(|manner| manner.client).max().unwrap_or(0);
+    for (client, asks) in
+        [drawn, Asks::Drawn { operations: 3, think_us: 4, keys: 5, large: None }].into_iter().enumerate()
+    {
+        let client = last + 1 + client as u32;
+        scenario.clients.push(Manner { client, begins_us: 1, depth: 1, patience_us: 1, once: true, asks });
     }
     let node = one;
     let link = Stream::Link { from: one, to: two };
@@ -143,6 +157,18 @@ fn malformed_scripts_are_refused_with_the_line() {
         ("paxos-script 1\nclient 1 begins_us 0 depth 1 patience_us 5 once no\nask 1 at 0 GET k", 3, "no client.number"),
         ("paxos-script 1\nclient 1 begins_us 0 depth 1 patience_us 5 once no\nask 1.1 at 0", 3, "command is missing"),
         ("paxos-script 1\nclient 1 begins_us 0 depth 1 patience_us 5 once no\nask 1.1 at 0 \\xg0", 3, "two digits"),
+        (
+            "paxos-script 1\nclient 1 begins_us 0 depth 1 patience_us 5 once no\nask 1.1 at 0 \\+5",
+            3,
+            "the byte before it",
+        ),
+        (
+            "paxos-script 1\nclient 1 begins_us 0 depth 1 patience_us 5 once no\nask 1.1 at 0 x\\+9999999",
+            3,
+            "more than",
+        ),
+        ("paxos-script 1\nclient 1 begins_us 0 depth 1 patience_us 5 once no\nask 1.1 at 0 x\\+5y", 3, "no number"),
+        ("paxos-script 1\nfault at 7 crowd 1 us 5", 2, "\"us\" where connections belongs"),
         ("paxos-script 1\nfault at 7 flood 1", 2, "\"flood\" is no fault"),
         ("paxos-script 1\nfault at 7 crash 1 us 5", 2, "\"us\" where down_us belongs"),
         ("paxos-script 1\nfault at 7 partition us 5 cuts 1-2", 2, "\"1-2\" is no link"),

@@ -122,7 +122,7 @@ impl<O: Observer> World<O> {
         }
         self.write(seat)?;
         self.arm(seat);
-        Ok(())
+        self.press(seat)
     }
 
     fn carry_out(&mut self, seat: usize, output: Output) -> Result<(), Violation> {
@@ -144,7 +144,7 @@ impl<O: Observer> World<O> {
                 self.trace.fold(now, id, &(client, &bytes));
                 self.reply(client, bytes)?;
             }
-            Output::CloseClient { client, .. } => self.close(client),
+            Output::CloseClient { client, reason } => self.close(client, reason)?,
             Output::PauseClient { client } => self.pause_client(client, true),
             Output::ResumeClient { client } => self.pause_client(client, false),
             Output::ReadLog { id, slots, bytes_max } => {

@@ -198,6 +198,8 @@ pub(super) fn fault(fault: &Fault) -> String {
             format!("n{node} goes for {}, and a block of its disk is damaged", ms(down_us))
         }
         Fault::FreezeClock { node, us } => format!("clock of n{node} stands still for {}", ms(us)),
+        Fault::SlowReader { client, us } => format!("c{client} reads nothing for {}", ms(us)),
+        Fault::Crowd { node, connections, us } => format!("{connections} connect to n{node} and leave in {}", ms(us)),
         Fault::CutLeader { lone, us } => format!("whoever leads is {} for {}", lone.name(), ms(us)),
         Fault::Remove { node } => format!("n{node} goes for good"),
     }

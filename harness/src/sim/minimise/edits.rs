@@ -5,7 +5,7 @@ use paxos_core::{Genesis, Instant, Membership, NodeId};
 use transport_sim::{Ask, Asks, Decision, Departure, DiskQuality, Quality, START, Scenario, Stream};
 
 /// What makes a scenario simpler without making it smaller.
-pub(super) const SIMPLER: [fn(&mut Scenario); 13] = [
+pub(super) const SIMPLER: [fn(&mut Scenario); 14] = [
     |scenario| scenario.slow_disks.clear(),
     |scenario| scenario.late.clear(),
     |scenario| scenario.drift = 0,
@@ -19,6 +19,13 @@ pub(super) const SIMPLER: [fn(&mut Scenario); 13] = [
     |scenario| scenario.disk = DiskQuality { sync_us_min: DiskQuality::CALM.sync_us_min, ..scenario.disk },
     |scenario| scenario.clients.iter_mut().for_each(|manner| manner.once = false),
     |scenario| scenario.limits = Limits::default(),
+    |scenario| {
+        scenario.clients.iter_mut().for_each(|manner| {
+            if let Asks::Drawn { large, .. } = &mut manner.asks {
+                *large = None;
+            }
+        });
+    },
 ];
 
 /// What sets decisions apart that are tried together.

@@ -8,10 +8,10 @@ use paxos_core::{
     Accept, Ballot, Body, Boot, Entry, FenceReason, Message, NodeId, QuorumSystem, Replica, Role, RoleReason, Slot,
     Stats,
 };
-use transport_sim::{Fact, Moment, Reply};
+use transport_sim::{Fact, Mishap, Moment, Operation, OperationId, Reply};
 
 use super::{Probe, Probes};
-use crate::invariants::Invariants;
+use crate::invariants::{Invariants, TooLarge};
 
 /// Counts what happens sometimes.
 #[derive(Debug, Default)]
@@ -29,6 +29,10 @@ pub struct Watcher {
     /// Whether that one died or stood still since.
     leader_gone: bool,
     small_quorum: bool,
+    /// Most bytes of undecided entries.
+    window_bytes: usize,
+    /// Huge writes that have not ended.
+    large: BTreeSet<OperationId>,
 }
 
 /// What is known of a node.
@@ -130,11 +134,11 @@ impl Watcher {
             Fact::TurnedAway(Refusal::Incarnation { .. }) => self.hit(Probe::AnewRefused),
             Fact::TurnedAway(_) => self.hit(Probe::OlderRefused),
             Fact::Garbled => self.hit(Probe::FrameDropped),
-            Fact::Answered { reply: Reply::Error(line), .. } => {
-                self.probes.hit(Probe::SessionExpired, u64::from(line.starts_with("SESSIONEXPIRED")));
-            }
-            Fact::Answered { .. }
-            | Fact::Struck(_)
+            Fact::Connection(mishap) => self.hit(befallen(*mishap)),
+            Fact::Asked(operation) => self.asked(operation),
+            Fact::Answered { id, reply } => self.answered(*id, reply),
+            Fact::Unknown { id } => _ = self.large.remove(id),
+            Fact::Struck(_)
             | Fact::Posted { .. }
             | Fact::Carried { .. }
             | Fact::Syncing { .. }
@@ -148,14 +152,34 @@ impl Watcher {
             | Fact::InDoubt { .. }
             | Fact::ReadAsked { .. }
             | Fact::ReadReady { .. }
-            | Fact::ReadFailed { .. }
-            | Fact::Asked(_)
-            | Fact::Unknown { .. } => {}
+            | Fact::ReadFailed { .. } => {}
         }
     }
 
     fn seat(&mut self, node: NodeId) -> &mut Seat {
         self.seats.entry(node).or_default()
+    }
+
+    fn asked(&mut self, operation: &Operation) {
+        /// Nothing else that clients ask for is near.
+        const LARGE_BYTES: usize = 1 << 10;
+        let bytes: usize = operation.args.iter().map(bytes::Bytes::len).sum();
+        if bytes >= LARGE_BYTES {
+            self.large.insert(operation.id);
+        }
+    }
+
+    fn answered(&mut self, id: OperationId, reply: &Reply) {
+        let large = self.large.remove(&id);
+        match reply {
+            Reply::Error(line) => {
+                self.probes.hit(Probe::SessionExpired, u64::from(line.starts_with("SESSIONEXPIRED")));
+                self.probes.hit(Probe::LargeRefused, u64::from(TooLarge::of(reply).is_some()));
+            }
+            Reply::Status(_) | Reply::Number(_) | Reply::Bulk(_) | Reply::Nil | Reply::Array(_) => {
+                self.probes.hit(Probe::LargeChosen, u64::from(large));
+            }
+        }
     }
 
     fn recovered(&mut self, node: NodeId, replica: &Replica) {
@@ -193,6 +217,7 @@ impl Watcher {
     fn stepped(&mut self, node: NodeId, replica: &Replica) {
         let (stats, known) = (replica.stats(), replica.first_unchosen());
         let full = matches!(replica.role(), Role::Leading { ready: true }) && replica.propose_room() == 0;
+        self.window_bytes = replica.config().window_bytes;
         let seat = self.seat(node);
         seat.last = seat.next.take();
         let before = std::mem::replace(&mut seat.stats, stats);
@@ -301,6 +326,7 @@ impl Watcher {
                 self.probes.hit(Probe::AdoptedTwoBehind, u64::from(between));
             }
             let Entry::Command { bytes, .. } = entry else { continue };
+            self.probes.hit(Probe::HalfWindow, u64::from(2 * bytes.len() >= self.window_bytes));
             let Some(once) = node::decode(bytes).ok().and_then(|command| command.once) else { continue };
             let (first, before) = *self.sessions.entry((once.session.0, once.sequence)).or_insert((slot, ballot));
             self.probes.hit(Probe::RetryAcross, u64::from(first != slot && before.node != ballot.node));
@@ -322,6 +348,17 @@ impl Watcher {
         let reads = seat.reads;
         let (_, before) = std::mem::replace(&mut seat.round, (round, reads));
         self.probes.hit(Probe::ReadsShare, u64::from(reads.saturating_sub(before) > 1));
+    }
+}
+
+/// What befell a client's connection.
+fn befallen(mishap: Mishap) -> Probe {
+    match mishap {
+        Mishap::Stalled => Probe::Stalled,
+        Mishap::Drained => Probe::Drained,
+        Mishap::Cut => Probe::ReaderCut,
+        Mishap::NoRoom => Probe::NoRoom,
+        Mishap::LeftOpen => Probe::LeftOpen,
     }
 }
 

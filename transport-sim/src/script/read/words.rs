@@ -3,9 +3,10 @@
 use std::str::FromStr;
 
 use bytes::Bytes;
+use node::limits::COMMAND_BYTES_MAX;
 use paxos_core::{Incarnation, Member, NodeId};
 
-use crate::client::{Ask, Asks, Manner};
+use crate::client::{Ask, Asks, Large, Manner};
 use crate::decisions::{Decision, Departure, Garble, Stream};
 use crate::lost::Remedy;
 use crate::nemesis::{Fault, Lone, Then};
@@ -83,6 +84,19 @@ impl<'a> Words<'a> {
         self.word("once")?;
         let once = self.yes_or_no()?;
         Ok(Manner { client, begins_us, depth, patience_us, once, asks: Asks::Listed(Vec::new()) })
+    }
+
+    /// What a client asks for if it is drawn.
+    pub(super) fn asks(&mut self) -> Result<Asks, String> {
+        let (operations, think_us) = (self.named("operations")?, self.named("think_us")?);
+        let keys = self.named("keys")?;
+        let is_end = self.end().is_ok();
+        let large = if is_end {
+            None
+        } else {
+            Some(Large { every: self.named("every")?, edge_bytes: self.named("edge_bytes")? })
+        };
+        Ok(Asks::Drawn { operations, think_us, keys, large })
     }
 
     /// `1.7 at 1200 SET k 1.7`
@@ -163,6 +177,11 @@ impl<'a> Words<'a> {
                 Fault::Rot { node, down_us, number: self.named("number")? }
             }
             "clock-freeze" => Fault::FreezeClock { node: self.node()?, us: self.named("us")? },
+            "slow-reader" => Fault::SlowReader { client: self.number()?, us: self.named("us")? },
+            "crowd" => {
+                let (node, connections) = (self.node()?, self.named("connections")?);
+                Fault::Crowd { node, connections, us: self.named("us")? }
+            }
             "leader-cut" => {
                 let (us, lone) = (self.named("us")?, self.next("deaf, mute, alone or gone")?);
                 let lone = Lone::ALL.into_iter().find(|known| known.name() == lone);
@@ -216,7 +235,7 @@ fn pair(word: &str) -> Result<(NodeId, NodeId), String> {
     Ok((NodeId(number(from)?), NodeId(number(to)?)))
 }
 
-/// Takes `escape_ascii` back.
+/// Takes `escape` back.
 fn unescape(word: &str) -> Result<Bytes, String> {
     let mut bytes = Vec::with_capacity(word.len());
     let mut rest = word.bytes();
@@ -233,6 +252,15 @@ fn unescape(word: &str) -> Result<Bytes, String> {
                 let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
                 let (high, low) = digit(rest.next()).zip(digit(rest.next())).ok_or("\\x needs two digits")?;
                 (high * 16 + low) as u8
+            }
+            Some(b'+') => {
+                let count: usize = number(&word[word.len() - rest.len()..])?;
+                let last = *bytes.last().ok_or("\\+ repeats the byte before it, and there is none")?;
+                if count > COMMAND_BYTES_MAX {
+                    return Err(format!("{count} bytes are more than a command has"));
+                }
+                bytes.resize(bytes.len() + count, last);
+                break;
             }
             Some(other) => other,
             None => return Err("a backslash at the end".to_owned()),
