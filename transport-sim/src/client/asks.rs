@@ -238,3 +238,26 @@ fn drawn_large(rng: &mut Rng, client: u32, number: u64, large: Large) -> Option<
     value.resize(value.len().max(bytes as usize), b'x');
     Some(vec![Bytes::copy_from_slice(verb), key, value.into()])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn huge_values_lie_on_both_sides_of_the_edge_and_are_all_different() {
+        let large = Large { every: 2, edge_bytes: 4_096 };
+        let drawn = |number: u64| {
+            let mut rng = Rng::keyed(1, Concern::Manners, 7, number);
+            drawn_large(&mut rng, 7, number, large)
+        };
+        let huge: Vec<Vec<Bytes>> = (1..=2_000).filter_map(drawn).collect();
+        assert!((800..1_200).contains(&huge.len()), "one of two: {}", huge.len());
+        let values: std::collections::BTreeSet<&Bytes> = huge.iter().filter_map(|args| args.get(2)).collect();
+        let writes = huge.iter().filter(|args| args.len() == 3).count();
+        assert_eq!(values.len(), writes);
+        let beyond = values.iter().filter(|value| value.len() > large.edge_bytes).count();
+        let just_within = values.iter().filter(|value| (4_000..=4_096).contains(&value.len())).count();
+        assert!(beyond > 20 && just_within > 20, "{beyond} above, {just_within} just within");
+        assert!(values.iter().all(|value| value.len() <= large.edge_bytes + 16));
+    }
+}

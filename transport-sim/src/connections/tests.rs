@@ -115,14 +115,14 @@ fn unread(output_bytes_max: usize) -> Scenario {
     asks.extend((0..16).map(|_| (3_000_000, words("GET l0"))));
     let others = (0..200).map(|at| (2_000_000 + at * 20_000, words("INCRBY n 1"))).collect();
     let slow = Fault::SlowReader { client: 1, us: 3_000_000 };
-    let mut scenario = scenario(vec![client(1, asks), client(2, others)], &[(2_999_000, slow)]);
+    let mut scenario = scenario(vec![client(1, asks), client(2, others)], &[(2_999_999, slow)]);
     scenario.limits.client_output_bytes_max = output_bytes_max;
     scenario
 }
 
 /// When the slow reader of `unread` reads again.
 fn reads_again() -> Instant {
-    START.plus_us(2_999_000 + 3_000_000)
+    START.plus_us(2_999_999 + 3_000_000)
 }
 
 #[test]
@@ -137,6 +137,25 @@ fn a_slow_reader_is_answered_no_further_until_it_reads() {
     });
     assert_eq!(answered, 200);
     assert!(longest < 100_000, "the other client waited for {longest} us");
+}
+
+/// The node is told while later requests of the same connection wait for their quorum.
+#[test]
+fn what_a_slow_reader_asked_before_its_node_was_told_waits_too() {
+    /// The second half of the requests arrives before the first is answered, and is ready behind it.
+    const LATER_US: u64 = 80;
+    let mut scenario = unread(64 << 10);
+    if let Asks::Listed(asks) = &mut scenario.clients[0].asks {
+        asks.iter_mut().skip(1 + 8).for_each(|ask| ask.due = ask.due.plus_us(LATER_US));
+    }
+    let mut world = world(scenario);
+    while world.now().plus_us(1_000_000) < reads_again() {
+        world.run(world.report().steps + 1).expect("nothing is wrong");
+    }
+    let waiting: Vec<usize> = world.connections.iter().map(|line| line.unread.replies().len()).collect();
+    assert_eq!(waiting.iter().sum::<usize>(), 8, "{waiting:?}");
+    world.run(u64::MAX).expect("comes to rest");
+    assert_eq!(world.observer.of(1).count(), 17);
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(super) struct Unread {
 
 impl Unread {
     /// The sizes of the replies that wait, in bytes.
-    fn replies(&self) -> Vec<usize> {
+    pub(super) fn replies(&self) -> Vec<usize> {
         let mut sizes = Vec::new();
         for chunk in &self.chunks {
             let mut replies = Replies::default();

@@ -129,3 +129,34 @@ fn crowd(scenario: &mut Scenario, rng: &mut Rng) {
 fn moment(scenario: &Scenario, rng: &mut Rng) -> Instant {
     START.plus_us(rng.below(scenario.faults_us))
 }
+
+#[cfg(test)]
+mod tests {
+    use paxos_core::ElectionPolicy;
+
+    use super::*;
+
+    #[test]
+    fn about_one_seed_of_eight_has_each_and_all_bounds_are_legal() {
+        let drawn = |seed| Scenario::draw(seed, ElectionPolicy::Stable).expect("a legal scenario");
+        let scenarios: Vec<Scenario> = (1..=800).map(drawn).collect();
+        for Scenario { seed, genesis, config, limits, faults, .. } in &scenarios {
+            assert_eq!(config.validate(genesis), Ok(()), "seed {seed}");
+            assert_eq!(limits.validate(), Ok(()), "seed {seed}");
+            assert!(faults.is_sorted_by_key(|(at, _)| *at), "seed {seed}");
+        }
+        let count = |has: &dyn Fn(&Scenario) -> bool| scenarios.iter().filter(|scenario| has(scenario)).count();
+        let is_large = |asks: &Asks| matches!(asks, Asks::Drawn { large: Some(_), .. });
+        let large = count(&|scenario| scenario.clients.iter().any(|manner| is_large(&manner.asks)));
+        let is_slow = |(_, fault): &(Instant, Fault)| matches!(fault, Fault::SlowReader { .. });
+        let is_crowd = |(_, fault): &(Instant, Fault)| matches!(fault, Fault::Crowd { .. });
+        let slow = count(&|scenario| scenario.faults.iter().any(is_slow));
+        let crowds = count(&|scenario| scenario.faults.iter().any(is_crowd));
+        let alone = count(&|Scenario { faults, .. }| {
+            !faults.is_empty() && (faults.iter().all(is_slow) || faults.iter().all(is_crowd))
+        });
+        let seen = format!("{large} large, {slow} slow, {crowds} crowds, {alone} of them with nothing else");
+        assert!((100..220).contains(&large) && (50..120).contains(&slow) && (50..120).contains(&crowds), "{seen}");
+        assert!(alone >= 2, "{seen}");
+    }
+}
