@@ -243,11 +243,12 @@ impl<O: Observer> World<O> {
 
     pub(crate) fn hung_up(&mut self, connection: usize) -> Result<(), Violation> {
         let seat = self.connections[connection].seat;
-        if !self.is_served(connection) {
-            return Ok(());
-        }
+        // It may not even have heard that this connection was opened.
         if self.seats[seat].waits() {
             self.seats[seat].backlog.push(Event::HungUp { connection });
+            return Ok(());
+        }
+        if !self.is_served(connection) {
             return Ok(());
         }
         self.left(connection)?;

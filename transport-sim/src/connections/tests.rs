@@ -206,3 +206,15 @@ fn a_crowd_takes_all_room_and_leaves_nothing_behind() {
     let forgotten = world.counts_connections().expect_err("one too many");
     assert_eq!(forgotten.invariant, "clients-are-forgotten");
 }
+
+/// Whoever gives up while a process stands still is gone when it goes on, also if the process had not yet heard of it.
+#[test]
+fn a_process_that_stood_still_forgets_who_came_and_left_meanwhile() {
+    let impatient = Manner { patience_us: 300_000, ..client(1, vec![(2_000_000, words("SET k0 1"))]) };
+    let pause = |node| (1_900_000, Fault::Pause { node: NodeId(node), us: 4_000_000 });
+    let world = run(scenario(vec![impatient], &[pause(1), pause(2), pause(3)]));
+    let tried = world.connections.len();
+    assert!(tried > 5, "{tried} connections");
+    let known: usize = world.nodes().map(|node| node.status().clients).sum();
+    assert!(known <= 1, "{known} of {tried} connections are still known");
+}
