@@ -113,6 +113,14 @@ impl Invariants {
         self.slots.all_chosen_below(prefix, "a leader's prefix")
     }
 
+    /// A node begins to try; its ballot is used when its own promise is durable.
+    pub(super) fn tries(&mut self, moment: Moment, ballot: Ballot) -> Result<(), Violation> {
+        if let Some(seen) = self.nodes.get_mut(&moment.node) {
+            seen.tried = Some((ballot, moment.now));
+        }
+        Ok(())
+    }
+
     /// A node leads with a ballot.
     pub(super) fn leads(&mut self, moment: Moment, ballot: Ballot) -> Result<(), Violation> {
         let node = moment.node;
@@ -123,7 +131,8 @@ impl Invariants {
         if std::mem::replace(&mut used.led, true) {
             return Ok(());
         }
-        let since = used.since;
+        let tried = self.nodes.get(&node).and_then(|seen| seen.tried).filter(|(tried, _)| *tried == ballot);
+        let since = tried.map_or(used.since, |(_, at)| at.min(used.since));
         self.tally.ballots_led += 1;
         // Who tried before all was well may come to lead after it.
         if self.calm_from.is_some_and(|from| since >= from) {

@@ -57,6 +57,8 @@ pub struct Invariants {
 struct Seen {
     image: Image,
     boot: Option<Boot>,
+    /// The ballot that it last tried to lead with, and since when.
+    tried: Option<(Ballot, Instant)>,
     first_unchosen: Slot,
     next_to_apply: Slot,
 }
@@ -192,7 +194,8 @@ impl Observer for Invariants {
                 self.membership = Some(genesis.membership().clone());
                 self.alpha = genesis.alpha();
                 let image = Image::default();
-                let seen = Seen { image, boot: None, first_unchosen: Slot::FIRST, next_to_apply: Slot::FIRST };
+                let seen =
+                    Seen { image, boot: None, tried: None, first_unchosen: Slot::FIRST, next_to_apply: Slot::FIRST };
                 self.nodes.insert(node, seen);
                 Ok(())
             }
@@ -274,7 +277,8 @@ impl Observer for Invariants {
                 (Role::Leading { .. }, None) => {
                     Err(Violation::new("leads-with-a-ballot", format!("{node:?} leads without a ballot")))
                 }
-                (Role::Following | Role::Preparing, _) => Ok(()),
+                (Role::Preparing, Some(ballot)) => self.tries(moment, *ballot),
+                (Role::Following, _) | (Role::Preparing, None) => Ok(()),
             },
             Fact::Fenced { reason } => match reason {
                 FenceReason::PersistFailed => {
