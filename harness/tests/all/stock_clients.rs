@@ -37,13 +37,15 @@ fn undisturbed<T>(trial: &Trial, mut work: impl FnMut(u32) -> Result<T, String>)
     let mut disturbed = 0;
     loop {
         let leader = trial.leader();
-        let ballot = |id| trial.status(id).filter(NodeStatus::is_leading).map(|status| status.ballot);
-        let before = ballot(leader);
+        // Nobody takes this node away meanwhile: it answers, if late, and silence is no change of leader.
+        let asked = || eventually("what the leader says", || trial.status(leader));
+        let leads = || Some(asked()).filter(NodeStatus::is_leading).map(|status| status.ballot);
+        let before = leads();
         match work(leader) {
             Ok(done) => return done,
             Err(wrong) => {
                 disturbed += 1;
-                assert!(before.is_none() || ballot(leader) != before, "under one leader: {wrong}");
+                assert!(before.is_none() || leads() != before, "under one leader: {wrong}");
                 assert!(disturbed <= DISTURBED_MAX, "{disturbed} changes of leader: {wrong}");
                 println!("once more, since the leader changed: {wrong}");
             }
