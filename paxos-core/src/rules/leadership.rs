@@ -124,6 +124,25 @@ fn rule_14_a_leader_without_a_quorum_that_can_vote_gives_way_to_who_has_one() {
     assert_eq!(lone.replica.role(), Role::Following, "its own disk hangs");
 }
 
+/// Disks that stalled together answer one by one: that another could lead for less than a time-out is no reason.
+#[test]
+fn rule_14_a_leader_stays_while_another_could_lead_only_now_and_then() {
+    let timeout_us = Config::default().election_timeout_us;
+    for (claims_us, stays) in [(timeout_us - 50_000, true), (timeout_us + 50_000, false)] {
+        let mut lone = Lone::new(1, 3);
+        lone.lead();
+        lone.propose(1, "x");
+        for step in 0..200 {
+            let echo = Some(Echo { boot: BOOT, sent_us: lone.now_us, leading: None, round: 0 });
+            let contact = step * 10_000 % (2 * timeout_us) < claims_us;
+            let heard = Heartbeat { echo, contact, can_vote: false, ..heartbeat(None, 1, lone.now_us) };
+            lone.hear(2, Body::Heartbeat(Box::new(heard)));
+            lone.wait(10_000);
+        }
+        assert_eq!(lone.replica.role() != Role::Following, stays, "claims for {claims_us} us");
+    }
+}
+
 #[test]
 fn rule_14_who_succeeds_can_vote_and_knows_most() {
     let mut lone = Lone::new(1, 3);
