@@ -16,8 +16,8 @@ use paxos_core::Instant;
 use tracing::{debug, info, warn};
 
 use crate::conn::{OutQueue, ReadBuffer, ReadOutcome};
-use crate::links::Ready;
 use crate::rate_limit::RateLimit;
+use crate::ready::Ready;
 use crate::token::{Key, Source};
 
 /// Bytes read from one client in one turn.

@@ -25,6 +25,7 @@ mod inspect;
 mod links;
 mod peer_link;
 mod rate_limit;
+mod ready;
 mod resolver;
 mod server;
 mod stop;

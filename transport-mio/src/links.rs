@@ -19,6 +19,7 @@ use crate::frame;
 use crate::hello::{Greeting, Hello, Identity, Refusal, Side, dials};
 use crate::peer_link::{Link, LinkError, LinkEvent, Stage};
 use crate::rate_limit::{Lasting, RateLimit};
+use crate::ready::Ready;
 use crate::token::{Key, Source};
 
 /// First pause before dialling again; doubles up to `REDIAL_US_MAX`. A restarted peer should not wait long
@@ -387,24 +388,5 @@ impl Links {
     /// The peers that have an open link.
     pub(crate) fn open_peers(&self) -> impl Iterator<Item = NodeId> {
         self.peers.iter().filter(|peer| matches!(peer.contact, Contact::Open(_))).map(|peer| peer.node)
-    }
-}
-
-/// What a socket is ready for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Ready {
-    pub(crate) readable: bool,
-    pub(crate) writable: bool,
-    /// The other side closed its half, or the connection failed: reading will tell.
-    pub(crate) ending: bool,
-}
-
-impl From<&mio::event::Event> for Ready {
-    fn from(event: &mio::event::Event) -> Ready {
-        Ready {
-            readable: event.is_readable(),
-            writable: event.is_writable(),
-            ending: event.is_read_closed() || event.is_error(),
-        }
     }
 }
