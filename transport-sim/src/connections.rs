@@ -5,6 +5,8 @@ mod crowd;
 mod tests;
 mod unread;
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use node::{ClientId, Input};
 use paxos_core::{Instant, NodeId};
@@ -31,7 +33,8 @@ pub(crate) struct Connection {
     /// Bytes were lost on the way: nothing passes any more.
     broken: bool,
     paused: bool,
-    held: Vec<Bytes>,
+    /// What arrived while the node read nothing, the oldest first: what arrives later waits behind it.
+    held: VecDeque<Bytes>,
     unread: Unread,
     /// What it says, if it belongs to a crowd.
     saying: usize,
@@ -49,12 +52,17 @@ impl Connection {
             wanted: client.is_some(),
             broken: false,
             paused: false,
-            held: Vec::new(),
+            held: VecDeque::new(),
             unread: Unread::default(),
             saying: 0,
             to_node_last: now,
             to_client_last: now,
         }
+    }
+
+    /// Whether the node reads what the client sends.
+    fn is_read(&self) -> bool {
+        !self.paused && !self.unread.stalled
     }
 }
 
@@ -230,8 +238,9 @@ impl<O: Observer> World<O> {
         if !self.is_served(connection) {
             return Ok(());
         }
-        if self.connections[connection].paused || self.connections[connection].unread.stalled {
-            self.connections[connection].held.push(bytes);
+        let line = &mut self.connections[connection];
+        if !line.is_read() || !line.held.is_empty() {
+            line.held.push_back(bytes);
             return Ok(());
         }
         if self.seats[seat].waits() {
@@ -314,17 +323,31 @@ impl<O: Observer> World<O> {
     pub(crate) fn pause_client(&mut self, client: ClientId, paused: bool) {
         let connection = client.0 as usize;
         self.connections[connection].paused = paused;
-        self.let_in(connection);
+        self.read_on(connection);
     }
 
-    /// What a client sent meanwhile reaches a node that reads from it again.
-    fn let_in(&mut self, connection: usize) {
+    /// A node that reads from a client again finds what arrived meanwhile, when its turn is over.
+    fn read_on(&mut self, connection: usize) {
         let line = &self.connections[connection];
-        if !line.paused && !line.unread.stalled {
-            for bytes in std::mem::take(&mut self.connections[connection].held) {
-                self.towards_node(connection, Event::ToNode { connection, bytes });
-            }
+        if line.is_read() && !line.held.is_empty() {
+            self.heap.push(self.now, Event::LetIn { connection });
         }
+    }
+
+    /// What arrived while a node read nothing from a client reaches it, as long as it reads on.
+    pub(crate) fn let_in(&mut self, connection: usize) -> Result<(), Violation> {
+        let seat = self.connections[connection].seat;
+        if self.seats[seat].waits() {
+            self.seats[seat].backlog.push(Event::LetIn { connection });
+            return Ok(());
+        }
+        while self.is_served(connection)
+            && self.connections[connection].is_read()
+            && let Some(bytes) = self.connections[connection].held.pop_front()
+        {
+            self.input(seat, Input::ClientBytes { client: ClientId(connection as u64), bytes })?;
+        }
+        Ok(())
     }
 
     /// A process is gone and with it its connections; clients hear of it unless the whole host went.

@@ -16,6 +16,8 @@ pub struct Heap<E> {
 #[derive(Debug)]
 struct Due<E> {
     at: Instant,
+    /// Comes after all of its moment that are not late.
+    late: bool,
     order: u64,
     event: E,
 }
@@ -31,7 +33,13 @@ impl<E> Heap<E> {
     #[inline]
     pub fn push(&mut self, at: Instant, event: E) {
         self.pushed += 1;
-        self.heap.push(Reverse(Due { at, order: self.pushed, event }));
+        self.heap.push(Reverse(Due { at, late: true, order: self.pushed, event }));
+    }
+
+    /// The same for what was there before everything that `push` has for that moment.
+    pub fn push_first(&mut self, at: Instant, event: E) {
+        self.pushed += 1;
+        self.heap.push(Reverse(Due { at, late: false, order: self.pushed, event }));
     }
 
     /// The next event and its moment.
@@ -53,7 +61,7 @@ impl<E> Heap<E> {
 
 impl<E> PartialEq for Due<E> {
     fn eq(&self, other: &Due<E>) -> bool {
-        (self.at, self.order) == (other.at, other.order)
+        self.cmp(other) == Ordering::Equal
     }
 }
 
@@ -67,7 +75,7 @@ impl<E> PartialOrd for Due<E> {
 
 impl<E> Ord for Due<E> {
     fn cmp(&self, other: &Due<E>) -> Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
+        (self.at, self.late, self.order).cmp(&(other.at, other.late, other.order))
     }
 }
 
@@ -81,6 +89,18 @@ mod tests {
         for (at, event) in [(5, 'd'), (3, 'a'), (5, 'e'), (3, 'b'), (4, 'c')] {
             heap.push(Instant::from_us(at), event);
         }
+        let order: String = std::iter::from_fn(|| heap.pop()).map(|(_, event)| event).collect();
+        assert_eq!(order, "abcde");
+    }
+
+    #[test]
+    fn what_was_there_before_comes_first() {
+        let mut heap = Heap::default();
+        heap.push(Instant::from_us(3), 'c');
+        heap.push_first(Instant::from_us(3), 'a');
+        heap.push(Instant::from_us(3), 'd');
+        heap.push_first(Instant::from_us(3), 'b');
+        heap.push_first(Instant::from_us(4), 'e');
         let order: String = std::iter::from_fn(|| heap.pop()).map(|(_, event)| event).collect();
         assert_eq!(order, "abcde");
     }

@@ -287,7 +287,8 @@ impl<O: Observer> World<O> {
         }
         self.seats[seat].paused = false;
         for event in std::mem::take(&mut self.seats[seat].backlog) {
-            self.after(0, event);
+            // Before what arrives at this very moment: streams keep their order.
+            self.heap.push_first(self.now, event);
         }
         self.arm(seat);
         self.see(self.seats[seat].id, &Fact::Resumed)

@@ -73,6 +73,8 @@ pub(crate) enum Event {
     Opened { connection: usize },
     /// A client's bytes reach its node.
     ToNode { connection: usize, bytes: Bytes },
+    /// A node reads again what a client sent.
+    LetIn { connection: usize },
     /// A node hears that a client hung up.
     HungUp { connection: usize },
     /// A client hears that its connection works.
@@ -312,6 +314,7 @@ impl<O: Observer> World<O> {
             Event::Resume { seat, life } => self.resume(seat, life),
             Event::Opened { connection } => self.opened(connection),
             Event::ToNode { connection, bytes } => self.arrive_at_node(connection, bytes),
+            Event::LetIn { connection } => self.let_in(connection),
             Event::HungUp { connection } => self.hung_up(connection),
             Event::Connected { connection } => self.tell(connection, Client::connected),
             Event::ToClient { connection, bytes } => {

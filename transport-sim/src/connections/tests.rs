@@ -218,3 +218,49 @@ fn a_process_that_stood_still_forgets_who_came_and_left_meanwhile() {
     let known: usize = world.nodes().map(|node| node.status().clients).sum();
     assert!(known <= 1, "{known} of {tried} connections are still known");
 }
+
+/// Requests at these times, in microseconds, each of which is told what the one before it left.
+fn chain(times: impl Iterator<Item = u64>) -> Vec<(u64, Vec<Bytes>)> {
+    (1..).zip(times).map(|(number, at)| (at, words(&format!("GETSET k {number}")))).collect()
+}
+
+/// None of a chain overtook another, and all of them were answered.
+fn is_chain(answers: &[&Reply], count: usize) -> bool {
+    let left = (1..count).map(|number| Reply::Bulk(number.to_string().into()));
+    answers.iter().copied().eq(std::iter::once(Reply::Nil).chain(left).collect::<Vec<_>>().iter())
+}
+
+/// What had waited at the node was sent once more, and what was on its way overtook it: seed 28270 of `stable`.
+#[test]
+fn what_waits_at_a_node_that_does_not_read_is_not_overtaken() {
+    const VALUE_BYTES: usize = 3_000;
+    const READS_US: u64 = 4_000_000;
+    const REQUESTS: usize = 12;
+    let mut asks = vec![(2_000_000, set("l0", VALUE_BYTES)), (3_000_000, words("GET l0"))];
+    asks.extend(chain((0..REQUESTS as u64).map(|at| READS_US - 600 + at * 100)));
+    let slow = Fault::SlowReader { client: 1, us: READS_US - 2_999_999 };
+    let mut scenario = scenario(vec![client(1, asks)], &[(2_999_999, slow)]);
+    // The value alone stalls the connection, and does not end it.
+    scenario.limits.client_output_bytes_max = VALUE_BYTES + VALUE_BYTES / 2;
+    let seen = run(scenario).observer;
+    assert_eq!(seen.mishaps, [Mishap::Stalled, Mishap::Drained]);
+    let answers: Vec<&Reply> = seen.of(1).skip(2).map(|(_, reply, _)| reply).collect();
+    assert!(is_chain(&answers, REQUESTS), "{answers:?}");
+}
+
+/// What came while a process stood still is there before what comes at the very moment when it goes on.
+#[test]
+fn what_waits_at_a_process_that_stood_still_is_not_overtaken() {
+    const PAUSED_US: u64 = 3_000_000;
+    const REQUESTS: usize = 16;
+    for us in 50..250 {
+        let mut asks = vec![(2_000_000, words("SET other 1"))];
+        asks.extend(chain((0..REQUESTS as u64).map(|at| PAUSED_US + at * 10)));
+        let pause = |node| (PAUSED_US, Fault::Pause { node: NodeId(node), us });
+        let mut scenario = scenario(vec![client(1, asks)], &[pause(1), pause(2), pause(3)]);
+        scenario.faults_us = 4_000_000;
+        let seen = run(scenario).observer;
+        let answers: Vec<&Reply> = seen.of(1).skip(1).map(|(_, reply, _)| reply).collect();
+        assert!(is_chain(&answers, REQUESTS), "{us}: {answers:?}");
+    }
+}

@@ -81,7 +81,7 @@ impl<O: Observer> World<O> {
         if unread.stalled && self.is_served(connection) {
             let seat = self.connections[connection].seat;
             self.see(self.seats[seat].id, &Fact::Connection(Mishap::Drained))?;
-            self.let_in(connection);
+            self.read_on(connection);
             return self.input(seat, Input::ClientDrained { client: ClientId(connection as u64) });
         }
         Ok(())
